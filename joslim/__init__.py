@@ -1,0 +1,1 @@
+"""Train one network once, ship the best sub-network for every budget."""
