@@ -1,0 +1,54 @@
+"""Batch-norm statistics for networks whose weights were trained at other widths."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+@contextmanager
+def batch_statistics(model: nn.Module, *, track: bool = False) -> Iterator[None]:
+    """Within this context batch norm uses each batch's own statistics; all else is in eval mode.
+
+    The running statistics stay untouched unless ``track``.
+    """
+    was_training = {module: module.training for module in model.modules()}
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    tracked = [norm.track_running_stats for norm in norms]
+    try:
+        model.eval()
+        for norm in norms:
+            norm.train()
+            norm.track_running_stats = track
+        yield
+    finally:
+        for norm, value in zip(norms, tracked, strict=True):
+            norm.track_running_stats = value
+        for module, training in was_training.items():
+            module.training = training
+
+
+@torch.no_grad()
+def recalibrate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replace running statistics by their plain average over ``batches``, in place.
+
+    Args:
+        model: A dense network; left in eval mode, its weights unchanged.
+        batches: Images of the training split, ``(batch, channels, height, width)`` each, all
+            of one size so that every image counts alike.
+
+    Source: Yu and Huang, Universally Slimmable Networks, 2019, section 3.4.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    with batch_statistics(model, track=True):
+        for images in batches:
+            model(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.eval()

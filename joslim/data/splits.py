@@ -1,0 +1,62 @@
+"""Fixed, disjoint splits: ``train`` to learn from, ``val`` to choose by, ``test`` to report."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from joslim.data.images import ImageSet
+from joslim.data.sources import Dataset
+from joslim.errors import DataError
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three splits, each in a random but fixed order."""
+
+    train: ImageSet
+    val: ImageSet
+    test: ImageSet
+
+    def items(self) -> list[tuple[str, ImageSet]]:
+        """Names and image sets."""
+        return [(field.name, getattr(self, field.name)) for field in fields(self)]
+
+
+def split(dataset: Dataset, *, val_fraction: float, test_fraction: float, seed: int) -> Splits:
+    """Split a dataset, each class in the same proportion.
+
+    Args:
+        dataset: Its own test set is kept as it is.
+        val_fraction: Share of the training images that becomes ``val``, in (0, 1).
+        test_fraction: Share that becomes ``test`` if the dataset has no test set, in (0, 1).
+        seed: The same seed gives the same splits.
+
+    Raises:
+        DataError: If a class has too few images to be in every split.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    labels = dataset.train.labels
+    train, test = torch.randperm(len(labels), generator=generator), dataset.test
+    if test is None:
+        train, held_out = _divide(train, labels, test_fraction, "test", dataset.classes)
+        test = dataset.train.subset(held_out)
+    train, val = _divide(train, labels, val_fraction, "val", dataset.classes)
+    return Splits(dataset.train.subset(train), dataset.train.subset(val), test)
+
+
+def _divide(
+    indices: Tensor, labels: Tensor, fraction: float, name: str, classes: tuple[str, ...]
+) -> tuple[Tensor, Tensor]:
+    """Take ``fraction`` of every class away from ``indices``, keeping their order."""
+    taken = torch.zeros(len(labels), dtype=torch.bool)
+    for label, class_name in enumerate(classes):
+        members = indices[labels[indices] == label]
+        count = round(fraction * len(members))
+        if not 0 < count < len(members):
+            raise DataError(
+                f"class '{class_name}' has {len(members)} images; a {name} split of {fraction:g} "
+                f"would take {count} of them"
+            )
+        taken[members[:count]] = True
+    return indices[~taken[indices]], indices[taken[indices]]

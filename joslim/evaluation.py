@@ -1,0 +1,85 @@
+"""Measuring a dense network: accuracy, calibration error, confusion, latency."""
+
+import statistics
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Results on one split.
+
+    Attributes:
+        loss: Mean cross-entropy, in nats.
+        top1: Share of images whose label has the highest logit, in [0, 1].
+        top5: Share of images whose label is among the five highest (fewer classes: 1).
+        ece: Expected calibration error in [0, 1] over 15 equal bins of confidence (Guo et al., On
+            Calibration of Modern Neural Networks, 2017).
+        confusion: ``(classes, classes)`` counts; rows are labels, columns predictions.
+    """
+
+    loss: float
+    top1: float
+    top5: float
+    ece: float
+    confusion: Tensor
+
+    def numbers(self) -> dict[str, float]:
+        """Everything but the confusion matrix."""
+        return {name: round(getattr(self, name), 6) for name in ("top1", "top5", "loss", "ece")}
+
+
+@torch.no_grad()
+def measure(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Measurement:
+    """Measure ``model`` in eval mode over batches of images and labels."""
+    was_training = model.training
+    model.eval()
+    outputs = [(model(images).float().cpu(), labels.cpu()) for images, labels in batches]
+    model.train(was_training)
+    logits = torch.cat([output for output, _ in outputs])
+    labels = torch.cat([label for _, label in outputs])
+    num_classes = logits.shape[1]
+    best = logits.topk(min(5, num_classes)).indices
+    hits = best == labels[:, None]
+    confusion = torch.bincount(labels * num_classes + best[:, 0], minlength=num_classes**2)
+    return Measurement(
+        loss=F.cross_entropy(logits, labels).item(),
+        top1=hits[:, 0].double().mean().item(),
+        top5=hits.any(1).double().mean().item(),
+        ece=_calibration_error(logits.softmax(1).amax(1), hits[:, 0]),
+        confusion=confusion.view(num_classes, num_classes),
+    )
+
+
+def _calibration_error(confidence: Tensor, hit: Tensor) -> float:
+    bins = (confidence * CALIBRATION_BINS).long().clamp(max=CALIBRATION_BINS - 1)
+    gap = torch.zeros(CALIBRATION_BINS, dtype=torch.float64)
+    gap.index_add_(0, bins, hit.double() - confidence.double())
+    return (gap.abs().sum() / len(hit)).item()
+
+
+@torch.no_grad()
+def latency_ms(model: nn.Module, example: Tensor, *, repeats: int = 30) -> float:
+    """Median milliseconds of one forward pass of ``example`` in eval mode on one CPU thread.
+
+    One thread, so that the number does not depend on what else the process is allowed to use.
+    """
+    threads = torch.get_num_threads()
+    model.eval()
+    try:
+        torch.set_num_threads(1)
+        times = []
+        for _ in range(repeats + 3):
+            start = time.perf_counter()
+            model(example)
+            times.append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+    return 1000 * statistics.median(times[3:])

@@ -1,0 +1,84 @@
+"""Training one dense sub-network on, after it was taken out of the supernet."""
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from joslim.data import ImageSet, TrainingStream
+from joslim.evaluation import measure
+from joslim.training import TrainingConfig, make_optimizer
+
+CHECKS = 4
+"""The validation split is looked at this many times, evenly spread."""
+VAL_BATCH = 512
+
+
+@dataclass(frozen=True)
+class FinetuneProgress:
+    """Steps done, of how many; the best validation loss and top-1 so far (step 0 included)."""
+
+    step: int
+    num_steps: int
+    loss: float
+    val_loss: float
+    val_top1: float
+
+
+def finetune(
+    model: nn.Module,
+    train: ImageSet,
+    val: ImageSet,
+    config: TrainingConfig,
+    *,
+    epochs: float,
+    learning_rate: float,
+    seed: int,
+) -> Iterator[FinetuneProgress]:
+    """Train ``model`` in place on labels, and leave it at its lowest validation loss.
+
+    Never ends worse on ``val`` than it began: the weights before fine-tuning compete too.
+
+    Args:
+        model: Dense; images in [0, 1] to logits.
+        train: What to train on.
+        val: What to choose the best moment by.
+        config: Batch size, augmentation, momentum, decay and smoothing are as for the supernet.
+        epochs: Passes over ``train``; may be a fraction.
+        learning_rate: Falls to 0 along a half cosine.
+        seed: Decides order and augmentation of the batches.
+    """
+    stream = TrainingStream(
+        train, config.batch_size, seed=seed, crop_padding=config.crop_padding, flip=config.flip
+    )
+    num_steps = max(1, round(epochs * stream.steps_per_epoch))
+    checks = {round(num_steps * (i + 1) / CHECKS) for i in range(CHECKS)}
+    model.to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(model, config)
+    start = measure(model, val.batches(VAL_BATCH))
+    val_loss, val_top1 = start.loss, start.top1
+    best = copy.deepcopy(model.state_dict())
+    for step in range(1, num_steps + 1):
+        torch.manual_seed(seed + step)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * (step - 1) / num_steps))
+        images, labels = stream.batch(step - 1)
+        model.train()
+        loss = F.cross_entropy(
+            model(images.to(memory_format=torch.channels_last)),
+            labels,
+            label_smoothing=config.label_smoothing,
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step in checks and (now := measure(model, val.batches(VAL_BATCH))).loss < val_loss:
+            val_loss, val_top1 = now.loss, now.top1
+            best = copy.deepcopy(model.state_dict())
+        yield FinetuneProgress(step, num_steps, loss.item(), val_loss, val_top1)
+    model.load_state_dict(best)
+    model.eval()

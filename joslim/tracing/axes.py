@@ -1,0 +1,77 @@
+"""What a traced network is described by: tensor dimensions made of channels, and counts made of those."""
+
+from dataclasses import dataclass
+from math import prod
+
+from joslim.widths import ChannelGroup, Widths
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run of elements along a tensor dimension.
+
+    Attributes:
+        group: Index of the channel group that owns the elements; None if their number is fixed.
+        block: Elements per channel; all elements if their number is fixed.
+        full: Elements in the full network.
+    """
+
+    group: int | None
+    block: int
+    full: int
+
+    def size(self, widths: Widths) -> int:
+        """Elements of this part at ``widths``."""
+        return self.block if self.group is None else self.block * widths[self.group]
+
+
+Axis = tuple[Part, ...]
+"""One tensor dimension, as the ordered parts that it is made of."""
+
+
+def axis_size(axis: Axis, widths: Widths) -> int:
+    """Elements along ``axis`` at ``widths``."""
+    return sum(part.size(widths) for part in axis)
+
+
+@dataclass(frozen=True)
+class Product:
+    """A count: ``scale`` times the sizes of at most two axes."""
+
+    scale: int
+    axes: tuple[Axis, ...]
+
+
+def product(axes: tuple[Axis, ...]) -> Product:
+    """The number of elements of a tensor with these dimensions."""
+    moving = tuple(axis for axis in axes if any(part.group is not None for part in axis))
+    rest = (sum(part.full for part in axis) for axis in axes if axis not in moving)
+    return Product(prod(rest), moving)
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A tensor of the forward pass: its elements per image, and the steps from and until which it lives."""
+
+    elements: Product
+    born: int
+    last_used: int
+
+
+@dataclass(frozen=True)
+class NetworkTrace:
+    """What the graph walk found in a network.
+
+    Attributes:
+        groups: The channel groups, in the order in which the network first produces them.
+        tensors: An axis per dimension for every parameter and buffer that a rule claimed.
+        attributes: Integers of layers that follow the widths: ``(module, attribute) -> axis``.
+        macs: Multiply-accumulates of each convolution and linear layer, for one image.
+        activations: Tensors alive during inference.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    tensors: dict[str, tuple[Axis, ...]]
+    attributes: dict[tuple[str, str], Axis]
+    macs: tuple[Product, ...]
+    activations: tuple[Activation, ...]

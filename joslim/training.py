@@ -1,0 +1,308 @@
+"""Joint training of the shared weights and the widths: the sandwich rule around a search strategy."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+
+from joslim.calibration import batch_statistics
+from joslim.checkpoint import load_checkpoint, save_checkpoint
+from joslim.data import ImageSet, TrainingStream
+from joslim.data.images import unit_range
+from joslim.errors import CheckpointError, DataError
+from joslim.losses import distillation_loss
+from joslim.search import Strategy
+from joslim.slimmable_network import SlimmableNetwork
+from joslim.widths import Widths
+
+
+def sandwich_step(
+    network: SlimmableNetwork,
+    images: Tensor,
+    labels: Tensor,
+    widths_list: Sequence[Widths],
+    *,
+    distillation_weight: float = 1.0,
+    label_smoothing: float = 0.0,
+) -> tuple[float, ...]:
+    """Accumulate the gradients of the full network and of some sub-networks on one batch.
+
+    The full network learns from the labels, the sub-networks from its predictions. Takes no
+    optimiser step and does not zero gradients first.
+
+    Args:
+        network: In train mode.
+        images: ``(batch, channels, height, width)``.
+        labels: ``(batch,)`` class indices.
+        widths_list: The sub-networks: usually the smallest and the proposals.
+        distillation_weight: Share of the full network's predictions in a sub-network's loss, in
+            [0, 1]; the labels get the rest.
+        label_smoothing: In [0, 1), for losses on labels.
+
+    Returns:
+        The full network's loss, then one per sub-network.
+
+    Source: Yu and Huang, Universally Slimmable Networks, 2019, algorithm 1.
+    """
+    logits = network(images)
+    loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    loss.backward()
+    losses = [loss.detach()]
+    teacher_logits = logits.detach()
+    for widths in widths_list:
+        loss = distillation_loss(
+            network(images, widths),
+            teacher_logits,
+            labels,
+            weight=distillation_weight,
+            label_smoothing=label_smoothing,
+        )
+        loss.backward()
+        losses.append(loss.detach())
+    return tuple(torch.stack(losses).tolist())
+
+
+@torch.no_grad()
+def refresh_history(
+    network: SlimmableNetwork,
+    strategy: Strategy,
+    visited: Sequence[Widths],
+    images: Tensor,
+    labels: Tensor,
+) -> None:
+    """Tell ``strategy`` the loss of every ``visited`` width configuration under today's weights.
+
+    Args:
+        images: One batch of held-out training images in [0, 1]; batch norm uses its statistics.
+        labels: ``(batch,)`` class indices.
+
+    Source: Joslim, section 3.2.
+    """
+    with batch_statistics(network):
+        for widths in visited:
+            strategy.tell(widths, F.cross_entropy(network(images, widths), labels).item())
+
+
+class TrainingConfig(BaseModel):
+    """How the supernet is trained; the ``training`` section of ``params.yaml``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(ge=1)
+    """Passes over the training images."""
+    batch_size: int = Field(ge=2)
+    """Images per optimiser step."""
+    learning_rate: float = Field(gt=0)
+    """Peak learning rate."""
+    warmup_fraction: float = Field(ge=0, lt=1)
+    """Share of all steps in which the learning rate rises to its peak; it then falls to 0."""
+    momentum: float = Field(ge=0, lt=1)
+    """Nesterov momentum."""
+    weight_decay: float = Field(ge=0)
+    """L2 penalty per step, not applied to biases and batch norm."""
+    label_smoothing: float = Field(ge=0, lt=1)
+    """Probability spread over all classes in the labels."""
+    distillation_weight: float = Field(ge=0, le=1)
+    """Share of the full network's predictions in the sub-networks' loss."""
+    crop_padding: int = Field(ge=0)
+    """Images are shifted by up to this many pixels."""
+    flip: bool
+    """Whether half of the images are mirrored."""
+    num_proposals: int = Field(ge=1)
+    """Width configurations trained beside the full and the smallest network."""
+    steps_per_proposal: int = Field(ge=1)
+    """Steps between two rounds of proposals (the paper's tau)."""
+    refresh_images: int = Field(ge=2)
+    """Training images held out to re-measure past width configurations."""
+    checkpoint_steps: int = Field(ge=1)
+    """Steps between two checkpoints."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What happened in one step.
+
+    Attributes:
+        step: Steps done, from 1.
+        num_steps: Steps of the whole training.
+        epoch: Epochs done, as a fraction.
+        learning_rate: Of this step.
+        full_loss: On the labels, in nats.
+        smallest_loss: Of the smallest network, to the full one's predictions.
+        proposals_loss: Mean over the proposals, likewise.
+        num_visited: Width configurations trained so far.
+    """
+
+    step: int
+    num_steps: int
+    epoch: float
+    learning_rate: float
+    full_loss: float
+    smallest_loss: float
+    proposals_loss: float
+    num_visited: int
+
+    def numbers(self) -> dict[str, float]:
+        """All but the two step counts."""
+        return {k: v for k, v in asdict(self).items() if k not in ("step", "num_steps")}
+
+
+class Trainer:
+    """Alternates between proposing widths and training them; see DESIGN in the docs.
+
+    Attributes:
+        step: Steps done.
+        num_steps: Steps of the whole training.
+    """
+
+    def __init__(
+        self,
+        network: SlimmableNetwork,
+        strategy: Strategy,
+        data: ImageSet,
+        config: TrainingConfig,
+        *,
+        seed: int,
+    ) -> None:
+        """Prepare the training of ``network`` in place.
+
+        Raises:
+            DataError: If too few images are left beside the held-out ones.
+        """
+        if len(data) <= config.refresh_images:
+            raise DataError(
+                f"training.refresh_images is {config.refresh_images}, but there are only "
+                f"{len(data)} training images"
+            )
+        self.network = network.to(memory_format=torch.channels_last)
+        self.strategy = strategy
+        self.config = config
+        self._held_out = data.subset(slice(0, config.refresh_images))
+        self._stream = TrainingStream(
+            data.subset(slice(config.refresh_images, None)),
+            config.batch_size,
+            seed=seed,
+            crop_padding=config.crop_padding,
+            flip=config.flip,
+        )
+        self._optimizer = make_optimizer(network, config)
+        self._seed = seed
+        self._visited: list[Widths] = []
+        self._proposals: list[Widths] = []
+        self.step = 0
+        self.num_steps = config.epochs * self._stream.steps_per_epoch
+
+    def run(self, checkpoint: Path | None = None) -> Iterator[Progress]:
+        """Train to the end, yielding after every step; from ``checkpoint`` if it exists.
+
+        Afterwards the strategy's history holds the losses under the final weights.
+
+        Raises:
+            CheckpointError: If the checkpoint is damaged.
+        """
+        if checkpoint is not None and (state := load_checkpoint(checkpoint)) is not None:
+            self.load_state_dict(state, checkpoint)
+        self.network.train()
+        while self.step < self.num_steps:
+            if self.step % self.config.steps_per_proposal == 0:
+                self._propose()
+            yield self._train_step()
+            if checkpoint is not None and self.step % self.config.checkpoint_steps == 0:
+                save_checkpoint(checkpoint, self.state_dict())
+        self._refresh()
+
+    def _propose(self) -> None:
+        self._refresh()
+        self._proposals = [self.strategy.ask() for _ in range(self.config.num_proposals)]
+        self._visited = list(dict.fromkeys([*self._visited, *self._proposals]))
+
+    def _refresh(self) -> None:
+        images, labels = unit_range(self._held_out.images), self._held_out.labels
+        images = images.to(memory_format=torch.channels_last)
+        refresh_history(self.network, self.strategy, self._visited, images, labels)
+
+    def _train_step(self) -> Progress:
+        torch.manual_seed(self._seed + self.step)
+        learning_rate = learning_rate_at(self.step, self.num_steps, self.config)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        images, labels = self._stream.batch(self.step)
+        self._optimizer.zero_grad()
+        full_loss, smallest_loss, *losses = sandwich_step(
+            self.network,
+            images.to(memory_format=torch.channels_last),
+            labels,
+            [self.network.space.smallest, *self._proposals],
+            distillation_weight=self.config.distillation_weight,
+            label_smoothing=self.config.label_smoothing,
+        )
+        self._optimizer.step()
+        self.step += 1
+        return Progress(
+            step=self.step,
+            num_steps=self.num_steps,
+            epoch=self.step / self._stream.steps_per_epoch,
+            learning_rate=learning_rate,
+            full_loss=full_loss,
+            smallest_loss=smallest_loss,
+            proposals_loss=sum(losses) / len(losses),
+            num_visited=len(self._visited),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the training depends on."""
+        return {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "strategy": self.strategy.state_dict(),
+            "visited": self._visited,
+            "proposals": self._proposals,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], source: Path) -> None:
+        """Continue where `state_dict` was taken; ``source`` is named in errors."""
+        try:
+            self.network.load_state_dict(state["network"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self.strategy.load_state_dict(state["strategy"])
+            self._visited = [tuple(widths) for widths in state["visited"]]
+            self._proposals = [tuple(widths) for widths in state["proposals"]]
+            self.step = state["step"]
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"checkpoint {source} does not fit this training: {error}; delete it to start anew"
+            ) from error
+
+
+def learning_rate_at(step: int, num_steps: int, config: TrainingConfig) -> float:
+    """Linear warm-up to the peak, then a half cosine to 0."""
+    warmup = config.warmup_fraction * num_steps
+    if step < warmup:
+        return config.learning_rate * (step + 1) / (warmup + 1)
+    done = (step - warmup) / (num_steps - warmup)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def make_optimizer(network: nn.Module, config: TrainingConfig) -> Optimizer:
+    """SGD with Nesterov momentum; no weight decay on biases and batch norm."""
+    parameters = list(network.parameters())
+    return SGD(
+        [
+            {
+                "params": [p for p in parameters if p.ndim > 1],
+                "weight_decay": config.weight_decay,
+            },
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        nesterov=config.momentum > 0,
+    )

@@ -1,0 +1,134 @@
+"""Budgets as people write them: ``macs=12M``, ``memory=4MiB``, ``latency=5ms``, ``params=50%``."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from joslim.errors import BudgetError
+
+_COUNT = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
+_BYTES = {
+    "": 1.0, "B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9,
+    "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30,
+}  # fmt: skip
+_MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+_NUMBER = re.compile(r"\s*(\d+(?:\.\d*)?(?:e[+-]?\d+)?)\s*([a-z%]*)\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something that a budget can limit.
+
+    Attributes:
+        name: As written in a budget.
+        column: Name in tables, metrics and the registry, with its unit.
+        units: Factor of every accepted unit; `column` is in units of 1.
+        example: How a limit looks.
+    """
+
+    name: str
+    column: str
+    units: Mapping[str, float]
+    example: str
+
+    def format(self, value: float) -> str:
+        """``value`` (in the unit of `column`) for people: ``11.8M``, ``4.00 MiB``, ``3.10 ms``."""
+        if self.units is _MILLISECONDS:
+            return f"{value:.2f} ms"
+        binary = self.units is _BYTES
+        steps = ("GiB", "MiB", "KiB") if binary else ("G", "M", "k")
+        for unit in steps:
+            if value >= self.units[unit]:
+                return f"{value / self.units[unit]:.3g}{' ' if binary else ''}{unit}"
+        return f"{value:.0f}{' B' if binary else ''}"
+
+
+QUANTITIES = {
+    quantity.name: quantity
+    for quantity in (
+        Quantity("macs", "macs", _COUNT, "12M"),
+        Quantity("params", "params", _COUNT, "250k"),
+        Quantity("memory", "memory_bytes", _BYTES, "4MiB"),
+        Quantity("latency", "latency_ms", _MILLISECONDS, "5ms"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """At most ``amount`` of a quantity.
+
+    Attributes:
+        amount: In the unit of the quantity's column.
+        percent: The amount is a percentage of the full network's cost instead.
+        text: The limit as the user wrote it.
+    """
+
+    quantity: Quantity
+    amount: float
+    percent: bool
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.quantity.name} <= {self.text}"
+
+    def resolve(self, full: float | None) -> float:
+        """The limit in the unit of the quantity's column; ``full`` is the full network's cost."""
+        if not self.percent:
+            return self.amount
+        if full is None:
+            raise BudgetError(
+                f"budget {self}: the full network's {self.quantity.name} is not known; "
+                f"expected an absolute limit such as {self.quantity.example}"
+            )
+        return full * self.amount / 100
+
+
+Budget = tuple[Limit, ...]
+"""Limits that hold together, one per quantity."""
+
+
+def parse_limit(name: str, value: object) -> Limit:
+    """Parse ``12M`` (or a plain number) as a limit on the quantity ``name``.
+
+    Raises:
+        BudgetError: If the quantity, the number or the unit is not understood, or not positive.
+    """
+    quantity = QUANTITIES.get(name)
+    if quantity is None:
+        raise BudgetError(f"budget on '{name}'; expected one of {', '.join(QUANTITIES)}")
+    text = str(value).strip()
+    match = _NUMBER.fullmatch(text)
+    units = {unit.lower(): factor for unit, factor in quantity.units.items()}
+    if isinstance(value, bool) or not match or match[2].lower() not in {*units, "%"}:
+        allowed = ", ".join(unit for unit in quantity.units if unit)
+        bare = "a number, alone or" if "" in units else "a number"
+        raise BudgetError(
+            f"budget {name} is {text!r}; expected {bare} with one of the units {allowed}, "
+            f"or a percentage of the full network (for example {quantity.example} or 50%)"
+        )
+    amount, unit = float(match[1]), match[2].lower()
+    if amount <= 0 or (unit == "%" and amount > 100):
+        allowed = "more than 0% and at most 100%" if unit == "%" else "more than 0"
+        raise BudgetError(f"budget {name} is {text!r}; expected {allowed}")
+    return Limit(quantity, amount if unit == "%" else amount * units[unit], unit == "%", text)
+
+
+def parse_limits(limits: Mapping[str, object]) -> Budget:
+    """Parse the limits of one budget in ``params.yaml``: ``{macs: 12M, memory: 4MiB}``."""
+    if not isinstance(limits, Mapping) or not limits:
+        raise BudgetError(f"budget is {limits!r}; expected limits such as {{macs: 12M}}")
+    return tuple(parse_limit(str(name), value) for name, value in limits.items())
+
+
+def parse_budget(text: str) -> Budget:
+    """Parse a budget of the command line: ``macs=12M`` or ``macs=12M,memory=4MiB``."""
+    limits: dict[str, object] = {}
+    for part in text.split(","):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals:
+            raise BudgetError(f"budget {text!r}; expected QUANTITY=LIMIT such as macs=12M")
+        if name in limits:
+            raise BudgetError(f"budget {text!r} limits {name} twice; expected it once")
+        limits[name] = value
+    return parse_limits(limits)

@@ -1,0 +1,71 @@
+"""Stage ``evaluate``: measure one budget's model on ``test``, before and after fine-tuning."""
+
+import json
+
+import pandas as pd
+import torch
+import typer
+from filelock import FileLock
+
+from joslim import costs
+from joslim.evaluation import Measurement, latency_ms, measure
+from joslim.storage import load, load_spec, read_spec
+from pipelines import paths, tracking
+from pipelines.params import load_params
+from pipelines.pictures import plot_confusion
+from pipelines.prepare import DataInfo, load_split
+from pipelines.stage import console, run_stage
+
+BATCH = 512
+
+
+def main(budget: str) -> None:
+    load_params()
+    info, test = DataInfo.load(), load_split("test")
+    folder = paths.BUDGETS / budget
+    provenance = read_spec(folder)["provenance"]
+    spec, widths = load_spec(folder)
+    with tracking.stage_run(
+        f"evaluate@{budget}", params=provenance, data_digest=info.digest
+    ) as run:
+        model = load(folder)
+        before = measure(load(paths.FRONT / provenance["id"]), test.batches(BATCH))
+        after = measure(model, test.batches(BATCH))
+        network = spec.build()
+        example = torch.rand(1, spec.in_channels, spec.image_size, spec.image_size)
+        with FileLock(paths.STATE / "latency.lock"):
+            latency = latency_ms(model, example)
+        metrics = {
+            "budget": budget,
+            "front_id": provenance["id"],
+            "limits": provenance["limits"],
+            "macs": costs.macs(network)(widths),
+            "params": costs.params(network)(widths),
+            "memory_bytes": costs.memory(network)(widths),
+            "latency_ms": round(latency, 4),
+            "val_top1": provenance["val_top1"],
+            "slice": before.numbers(),
+            "finetuned": after.numbers(),
+        }
+        _write(budget, metrics, after, info.classes)
+        run.metrics({f"test_{name}": value for name, value in after.numbers().items()})
+        run.metrics({f"test_{name}_slice": value for name, value in before.numbers().items()})
+        run.artifact(paths.EVALUATE / budget)
+    console.print(
+        f"budget '{budget}': test top-1 {before.top1:.2%} as sliced, {after.top1:.2%} fine-tuned"
+    )
+
+
+def _write(
+    budget: str, metrics: dict[str, object], result: Measurement, classes: tuple[str, ...]
+) -> None:
+    folder = paths.EVALUATE / budget
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+    counts = pd.DataFrame(result.confusion.numpy(), index=classes, columns=classes)
+    counts.to_csv(folder / "confusion.csv", index_label="label")
+    plot_confusion(result.confusion, classes, folder / "confusion.png")
+
+
+if __name__ == "__main__":
+    run_stage(lambda: typer.run(main))

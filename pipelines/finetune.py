@@ -1,0 +1,98 @@
+"""Stage ``finetune``: choose the best sub-network within one budget and train it on."""
+
+import shutil
+
+import pandas as pd
+import torch
+import typer
+
+from joslim import costs, pareto
+from joslim.errors import BudgetError
+from joslim.finetuning import finetune
+from joslim.storage import NetworkSpec, load, load_spec, save_subnetwork
+from pipelines import paths, tracking
+from pipelines.budgets import Budget
+from pipelines.params import load_params
+from pipelines.prepare import DataInfo, load_split
+from pipelines.stage import console, run_stage, track
+
+
+def main(budget: str) -> None:
+    params, info = load_params(), DataInfo.load()
+    front = pd.read_csv(paths.FRONT_REPORT / "front.csv")
+    spec, _ = load_spec(paths.SUPERNET)
+    chosen = choose(front, params.budget(budget), full_costs(front, spec), budget)
+    _, widths = load_spec(paths.FRONT / chosen)
+    logged = {
+        "budget": {budget: params.budgets[budget]},
+        "finetune": params.finetune.model_dump(),
+    }
+    with tracking.stage_run(
+        f"finetune@{budget}", params=logged, data_digest=info.digest, system_metrics=True
+    ) as run:
+        model = load(paths.FRONT / chosen)
+        progress = None
+        for progress in track(
+            finetune(
+                model,
+                load_split("train"),
+                load_split("val"),
+                params.training,
+                epochs=params.finetune.epochs,
+                learning_rate=params.finetune.learning_rate,
+                seed=params.seed,
+            ),
+            f"fine-tuning {budget}",
+            describe=lambda p: f"loss {p.loss:.3f}, val {p.val_top1:.2%}",
+            position=lambda p: (p.step, p.num_steps),
+        ):
+            if progress.step % 10 == 0:
+                run.metrics({"loss": progress.loss, "val_loss": progress.val_loss}, progress.step)
+        assert progress is not None
+        provenance = {
+            "kind": "budget",
+            "id": chosen,
+            "budget": budget,
+            "limits": params.budgets[budget],
+            "val_top1": round(progress.val_top1, 6),
+        }
+        folder = paths.BUDGETS / budget
+        shutil.rmtree(folder, ignore_errors=True)
+        save_subnetwork(folder, model, spec, widths, provenance)
+        run.metrics({"val_top1": progress.val_top1})
+    console.print(f"budget '{budget}': {chosen} fine-tuned, val top-1 {progress.val_top1:.2%}")
+
+
+def full_costs(front: pd.DataFrame, spec: NetworkSpec) -> dict[str, float]:
+    """The full network's cost per column of the front; its latency only if it is on the front."""
+    network = spec.build()
+    sizes = {name: make(network).full for name, make in costs.COSTS.items()}
+    full = {"macs": sizes["macs"], "params": sizes["params"], "memory_bytes": sizes["memory"]}
+    on_front = front[front["macs"] == sizes["macs"]]
+    if len(on_front):
+        full["latency_ms"] = float(on_front["latency_ms"].iloc[0])
+    return full
+
+
+def choose(front: pd.DataFrame, budget: Budget, full: dict[str, float], name: str) -> str:
+    """Id of the sub-network with the best validation top-1 within all limits.
+
+    Raises:
+        BudgetError: If there is none; names what comes nearest.
+    """
+    columns = [limit.quantity.column for limit in budget]
+    limits = [limit.resolve(full.get(c)) for limit, c in zip(budget, columns, strict=True)]
+    error = torch.tensor((1 - front["val_top1"]).to_numpy())
+    best = pareto.best_under(error, torch.tensor(front[columns].to_numpy()).double(), limits)
+    if best is None:
+        wanted = " and ".join(map(str, budget))
+        least = ", ".join(
+            f"{limit.quantity.name} from {limit.quantity.format(front[c].min())}"
+            for limit, c in zip(budget, columns, strict=True)
+        )
+        raise BudgetError(f"budget '{name}': nothing on the front has {wanted}; it has {least}")
+    return str(front["id"].iloc[best])
+
+
+if __name__ == "__main__":
+    run_stage(lambda: typer.run(main))

@@ -1,0 +1,105 @@
+"""Run the pipeline once, or serve it to a schedule and to Prefect's UI."""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.text import Text
+
+from joslim.errors import JoslimError
+from pipelines import paths
+from pipelines.flow.server import TemporaryServer
+
+# Prefect and PyTorch are imported inside functions: Prefect reads its settings when it is imported,
+# and both take seconds that the server needs as well, to start.
+
+_DEFAULTS = {"DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+_console = Console(highlight=False)
+
+
+def main() -> int:
+    arguments = _arguments()
+    os.chdir(paths.root())
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    if _console.is_terminal and not arguments.serve:
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        return _serve(arguments.cron) if arguments.serve else _run()
+    except JoslimError as error:
+        _complain(str(error))
+        return 1
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return 128 + signal.SIGINT
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m pipelines.flow", description=__doc__)
+    parser.add_argument("--serve", action="store_true", help="wait for runs from Prefect's UI")
+    parser.add_argument("--cron", help='with --serve: also run at these times, as "0 2 * * *"')
+    arguments = parser.parse_args()
+    if arguments.cron and not arguments.serve:
+        parser.error("--cron needs --serve")
+    return arguments
+
+
+def _run() -> int:
+    with _server() as ui:
+        from pipelines.flow import results
+        from pipelines.flow.pipeline import pipeline
+        from pipelines.params import load_params
+
+        budgets = load_params().budgets
+        _console.print(f"[dim]Prefect's UI: {ui()}[/]")
+        state = asyncio.run(pipeline(return_state=True))
+    if not state.is_completed():
+        _complain(state.message or state.name)
+        return 1
+    results.show(_console, budgets)
+    return 0
+
+
+def _serve(cron: str | None) -> int:
+    with _server() as ui:
+        from prefect.flows import EntrypointType
+
+        from pipelines.flow.pipeline import pipeline
+        from pipelines.params import load_params
+
+        load_params()
+        _console.print(f"Prefect's UI: {ui()}")
+        pipeline.serve("joslim", cron=cron, limit=1, entrypoint_type=EntrypointType.MODULE_PATH)
+    return 0
+
+
+@contextmanager
+def _server() -> Iterator[Callable[[], str]]:
+    """Use the Prefect server that is configured, or one for the time of the block.
+
+    Yields a function that waits for it and returns the address of its UI.
+    """
+    from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
+
+    if PREFECT_API_URL.value():
+        yield lambda: PREFECT_UI_URL.value()
+        return
+    with (
+        TemporaryServer() as server,
+        temporary_settings({PREFECT_API_URL: f"{server.url}/api", PREFECT_UI_URL: server.url}),
+    ):
+        yield server.wait
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True, highlight=False).print("[red]error:[/]", Text(text))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""The flow: one task per DVC stage, each after the stages that it reads from."""
+
+import os
+from asyncio import Lock, Semaphore, gather
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
+from uuid import UUID
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed, State
+
+from pipelines import tracking
+from pipelines.flow import dvc, results
+from pipelines.flow.terminal import Display, plain
+from pipelines.params import load_params
+
+MAX_SIDE_BY_SIDE = 4
+"""Stages at a time, however many cores there are: each has PyTorch in memory."""
+
+_display: ContextVar[Display] = ContextVar("display")
+
+
+@flow(name="joslim")
+async def pipeline() -> State:
+    """From raw images to a registered model for every budget."""
+    budgets = list(load_params().budgets)
+    try:
+        async with _running(budgets) as run:
+            prepared = await run.stage("prepare")
+            trained = await run.stage("train", after=[prepared])
+            front = await run.stage("front", after=[trained])
+            await results.publish_front()
+            evaluated = await run.specialise(budgets, after=front)
+            registered = await run.stage("register", after=[front, *evaluated])
+            await results.publish_budgets(budgets)
+            await run.stage("report", after=[registered])
+    except dvc.StageError as error:
+        return Failed(message=str(error))
+    return Completed(message=f"Registered a model for each of {len(budgets)} budgets.")
+
+
+@task(cache_policy=NO_CACHE, task_run_name="{stage}")
+async def reproduce(stage: str, threads: int) -> State:
+    """Completed, Cached where DVC had nothing to run, or Failed in the stage's own words."""
+    logger, display = get_run_logger(), _display.get()
+    with display.running(stage) as shown:
+
+        def on_line(line: str) -> None:
+            logger.info(plain(line))
+            display.line(shown, line)
+
+        def on_redraw(rows: Sequence[str]) -> None:
+            shown.drawn = rows
+
+        variables = {
+            tracking.PIPELINE_RUN_VARIABLE: str(flow_run.id),
+            "OMP_NUM_THREADS": str(threads),
+        }
+        try:
+            ran = await dvc.reproduce(stage, variables, on_line, on_redraw, display.columns)
+        except dvc.StageError as error:
+            shown.outcome = "failed"
+            return Failed(message=str(error))
+        shown.outcome = "ran" if ran else "cached"
+    if ran:
+        return Completed()
+    return Completed(name="Cached", message="Nothing that it depends on has changed.")
+
+
+class _Run:
+    """A run of the flow: which stages may run at the same time, and how far it is."""
+
+    def __init__(self, num_budgets: int, progress_id: UUID) -> None:
+        self._cores = _num_cores()
+        self._side_by_side = max(1, min(self._cores, num_budgets, MAX_SIDE_BY_SIDE))
+        self._slots = Semaphore(self._side_by_side)
+        self._one_alone = Lock()
+        self._progress_id = progress_id
+        self._num_stages = 5 + 2 * num_budgets
+        self._num_done = 0
+
+    async def stage(
+        self, name: str, *, after: Sequence[State] = (), threads: int | None = None
+    ) -> State:
+        """Run one stage.
+
+        Raises:
+            StageError: If it fails.
+        """
+        named = reproduce.with_options(name=name.partition("@")[0])
+        state = await named(name, threads or self._cores, wait_for=after, return_state=True)
+        if not state.is_completed():
+            raise dvc.StageError(f"{name}: {state.message}")
+        self._num_done += 1
+        await aupdate_progress_artifact(
+            self._progress_id, progress=100 * self._num_done / self._num_stages
+        )
+        return state
+
+    async def specialise(self, budgets: Sequence[str], *, after: State) -> list[State]:
+        """Fine-tune for every budget side by side, and evaluate each alone: that measures latency.
+
+        One that fails does not stop the others.
+
+        Raises:
+            StageError: If one has failed.
+        """
+
+        async def finetune_and_evaluate(budget: str) -> State:
+            async with self._slots:
+                threads = max(1, self._cores // self._side_by_side)
+                tuned = await self.stage(f"finetune@{budget}", after=[after], threads=threads)
+            async with self._alone():
+                return await self.stage(f"evaluate@{budget}", after=[tuned])
+
+        outcomes = await gather(*map(finetune_and_evaluate, budgets), return_exceptions=True)
+        states = []
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            states.append(outcome)
+        return states
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        async with self._one_alone, AsyncExitStack() as taken:
+            for _ in range(self._side_by_side):
+                await taken.enter_async_context(self._slots)
+            yield
+
+
+@asynccontextmanager
+async def _running(budgets: Sequence[str]) -> AsyncIterator[_Run]:
+    """Show a run of the flow on the terminal and its progress in Prefect."""
+    longest = max(budgets, key=len)
+    with Display(["register", f"finetune@{longest}", f"evaluate@{longest}"]) as display:
+        _display.set(display)
+        progress_id = await acreate_progress_artifact(
+            0.0, key="progress", description="Stages done."
+        )
+        yield _Run(len(budgets), progress_id)
+
+
+def _num_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,105 @@
+"""What a run made: as tables of text, on the terminal, and as artifacts in Prefect."""
+
+import base64
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
+from rich.console import Console
+from rich.table import Table
+
+from pipelines import paths, tracking
+from pipelines.budgets import QUANTITIES
+
+Rows = list[dict[str, str]]
+
+
+def front() -> Rows:
+    """One row per model of the front, cheapest first."""
+    with (paths.root() / paths.FRONT_REPORT / "front.csv").open(newline="") as file:
+        return [
+            {
+                **_costs(row),
+                "of full": _percent(row["macs_fraction"]),
+                "val top-1": _percent(row["val_top1"]),
+            }
+            for row in csv.DictReader(file)
+        ]
+
+
+def budgets(names: Iterable[str]) -> Rows:
+    """One row per budget: its registered model and what `evaluate` measured."""
+    registered = json.loads((paths.root() / paths.REGISTERED).read_text())
+    uris = {
+        alias: version["uri"] for version in registered["versions"] for alias in version["aliases"]
+    }
+    rows = []
+    for name in names:
+        path = paths.root() / paths.EVALUATE / name / "metrics.json"
+        metrics = json.loads(path.read_text())
+        rows.append(
+            {
+                "budget": name,
+                "model": uris[f"budget-{name}"],
+                **_costs(metrics),
+                "test top-1": _percent(metrics["finetuned"]["top1"]),
+                "before tuning": _percent(metrics["slice"]["top1"]),
+            }
+        )
+    return rows
+
+
+def show(console: Console, budget_names: Iterable[str]) -> None:
+    """Print the tables and where to look further."""
+    console.print(_table("The front", front()), _table("A model per budget", budgets(budget_names)))
+    hints = Table.grid(padding=(0, 2))
+    for command, purpose in (
+        ("joslim lookup --budget macs=50%", "the best model within a budget"),
+        (f"mlflow ui --backend-store-uri {tracking.uri()}", "runs, curves and the registry"),
+        ("prefect server start", "past runs of this flow"),
+        (str(paths.root() / paths.REPORT_PAGE), "the report; open it in a browser"),
+    ):
+        hints.add_row(f"[cyan]{command}[/]", purpose)
+    console.print(hints)
+
+
+async def publish_front() -> None:
+    """Put the front into Prefect's artifacts, as a picture and as a table."""
+    picture = (paths.root() / paths.FRONT_REPORT / "front.png").read_bytes()
+    encoded = base64.b64encode(picture).decode()
+    await acreate_markdown_artifact(
+        f"![front](data:image/png;base64,{encoded})",
+        key="front-picture",
+        description="Error against cost of every candidate, and the front.",
+    )
+    await acreate_table_artifact(
+        front(), key="front", description="Every model of the front, cheapest first."
+    )
+
+
+async def publish_budgets(names: Iterable[str]) -> None:
+    """Put the registered model of every budget into Prefect's artifacts."""
+    await acreate_table_artifact(
+        budgets(names), key="budgets", description="The registered model of every budget."
+    )
+
+
+def _costs(numbers: Mapping[str, Any]) -> dict[str, str]:
+    known = [q for q in QUANTITIES.values() if numbers.get(q.column) not in (None, "")]
+    return {q.name: q.format(float(numbers[q.column])) for q in known}
+
+
+def _percent(fraction: str | float) -> str:
+    return f"{100 * float(fraction):.1f} %"
+
+
+def _table(title: str, rows: Rows) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in rows[0]:
+        text = column in ("budget", "model")
+        table.add_column(column, justify="left" if text else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row.values())
+    return table

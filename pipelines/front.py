@@ -1,0 +1,188 @@
+"""Stage ``front``: measure candidates over the whole cost range and keep the non-dominated ones."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+
+import pandas as pd
+import torch
+from torch import nn
+
+from joslim import costs, pareto, search
+from joslim.calibration import recalibrate_batchnorm
+from joslim.costs import Cost
+from joslim.data import ImageSet
+from joslim.data.images import unit_range
+from joslim.evaluation import Measurement, latency_ms, measure
+from joslim.search import Strategy
+from joslim.slimmable_network import SlimmableNetwork
+from joslim.storage import NetworkSpec, load_supernet, save_subnetwork
+from joslim.widths import Widths
+from pipelines import paths, tracking
+from pipelines.params import FrontParams, Params, load_params
+from pipelines.pictures import plot_front
+from pipelines.prepare import DataInfo, load_split
+from pipelines.stage import console, run_stage, track
+
+BATCH = 512
+COLUMNS = [
+    "id", "macs", "macs_fraction", "params", "memory_bytes", "latency_ms",
+    "val_loss", "val_top1", "val_top5", "source", "widths",
+]  # fmt: skip
+
+
+def main() -> None:
+    params, info = load_params(), DataInfo.load()
+    logged = {"front": params.front.model_dump(), "search": params.search.model_dump()}
+    with tracking.stage_run("front", params=logged, data_digest=info.digest) as run:
+        network, spec = load_supernet(paths.SUPERNET)
+        cost = costs.COSTS[params.search.objective](network)
+        strategy = _strategy(params, network, cost)
+        subnetworks = Subnetworks(network, load_split("train"), params.front.calibration_images)
+        candidates = _measure_candidates(subnetworks, strategy, load_split("val"), params.front)
+        front = candidates[candidates["on_front"]].drop(columns="on_front").copy()
+        front["latency_ms"] = _save(front, subnetworks, spec)
+        metrics = _metrics(front, candidates, cost)
+        _write(front[COLUMNS], candidates.drop(columns="on_front"), metrics)
+        run.metrics({k: v for k, v in metrics.items() if not isinstance(v, str)})
+        run.artifact(paths.FRONT_REPORT)
+    console.print(
+        f"front: {metrics['num_front']} of {metrics['num_candidates']} candidates, "
+        f"hypervolume {metrics['hypervolume']:.4f}"
+    )
+
+
+class Subnetworks:
+    """Dense sub-networks of one supernet, ready to be measured."""
+
+    def __init__(self, network: SlimmableNetwork, train: ImageSet, num_images: int) -> None:
+        self.network = network
+        self._calibration = train.images[:num_images]
+
+    def get(self, widths: Widths) -> nn.Module:
+        """The sub-network with batch norm recalibrated on training images."""
+        model = self.network.extract(widths).to(memory_format=torch.channels_last)
+        batches = (unit_range(images) for images in self._calibration.split(BATCH))
+        recalibrate_batchnorm(model, batches)
+        return model
+
+
+def _strategy(params: Params, network: SlimmableNetwork, cost: Cost) -> Strategy:
+    """The strategy as training left it."""
+    strategy = search.create(
+        params.search.strategy,
+        space=network.space,
+        cost=cost,
+        seed=params.seed,
+        num_initial=params.search.num_initial,
+    )
+    strategy.load_state_dict(json.loads((paths.SUPERNET / "search.json").read_text()))
+    return strategy
+
+
+def _measure_candidates(
+    subnetworks: Subnetworks, strategy: Strategy, val: ImageSet, params: FrontParams
+) -> pd.DataFrame:
+    """One row per candidate, cheapest first, with a column ``on_front``."""
+    network, cost = subnetworks.network, strategy.cost
+    sizes = {name: make(network) for name, make in costs.COSTS.items()}
+    rows = []
+    total = 2 + params.num_proposals + len(_best_visited(strategy))
+    for widths, source, result in track(
+        _measured(subnetworks, strategy, val, params), "measuring candidates", total
+    ):
+        row = {"id": subnetwork_id(widths), "source": source}
+        row |= {"widths": "-".join(map(str, widths)), "objective": cost(widths)}
+        row |= {name: size(widths) for name, size in sizes.items()}
+        row |= {"macs_fraction": sizes["macs"].fraction(widths)}
+        row |= {f"val_{name}": value for name, value in result.numbers().items()}
+        rows.append(row)
+    table = pd.DataFrame(rows).rename(columns={"memory": "memory_bytes"})
+    table = table.sort_values(["objective", "val_loss"], ignore_index=True)
+    error, objective = (torch.tensor(c.to_numpy()) for c in (1 - table.val_top1, table.objective))
+    table["on_front"] = pareto.front_mask(error, objective.double()).numpy()
+    return table
+
+
+def _measured(
+    subnetworks: Subnetworks, strategy: Strategy, val: ImageSet, params: FrontParams
+) -> Iterator[tuple[Widths, str, Measurement]]:
+    """Measure the smallest and full network, the best visited ones, and fresh proposals."""
+    space = strategy.space
+    known = {space.smallest: "smallest", space.full: "full"}
+    known |= {widths: "visited" for widths in _best_visited(strategy) if widths not in known}
+    seen = set()
+    for widths, source in known.items():
+        seen.add(widths)
+        yield widths, source, measure(subnetworks.get(widths), val.batches(BATCH))
+    for target in torch.linspace(strategy.smallest_cost, 1.0, params.num_proposals + 2)[1:-1]:
+        widths = strategy.ask(target_cost=target.item())
+        if widths not in seen:
+            seen.add(widths)
+            result = measure(subnetworks.get(widths), val.batches(BATCH))
+            if strategy.search_after_training:
+                strategy.tell(widths, result.loss)
+            yield widths, "proposed", result
+
+
+def _best_visited(strategy: Strategy) -> list[Widths]:
+    """Visited widths that nothing dominates under the final weights' held-out loss."""
+    history = strategy.history
+    if len(history) == 0:
+        return []
+    cost = torch.tensor([float(strategy.cost(widths)) for widths in history.widths])
+    mask = pareto.front_mask(history.losses, cost.double())
+    return [widths for widths, kept in zip(history.widths, mask.tolist(), strict=True) if kept]
+
+
+def subnetwork_id(widths: Widths) -> str:
+    """A short name that only these widths have."""
+    return "w-" + hashlib.sha256("-".join(map(str, widths)).encode()).hexdigest()[:10]
+
+
+def parse_widths(text: str) -> Widths:
+    """Widths as they stand in ``front.csv``."""
+    return tuple(map(int, text.split("-")))
+
+
+def _save(front: pd.DataFrame, subnetworks: Subnetworks, spec: NetworkSpec) -> list[float]:
+    """Save every sub-network of the front; returns their latencies in milliseconds."""
+    shutil.rmtree(paths.FRONT, ignore_errors=True)
+    example = torch.rand(1, spec.in_channels, spec.image_size, spec.image_size)
+    latencies = []
+    for row in track(front.itertuples(), "saving the front", len(front)):
+        widths = parse_widths(row.widths)
+        model = subnetworks.get(widths)
+        latencies.append(round(latency_ms(model, example), 4))
+        provenance = {"kind": "front", "id": row.id, "source": row.source}
+        save_subnetwork(paths.FRONT / row.id, model, spec, widths, provenance)
+    return latencies
+
+
+def _metrics(
+    front: pd.DataFrame, candidates: pd.DataFrame, cost: Cost
+) -> dict[str, float | int | str]:
+    error, fraction = 1 - front.val_top1, front.objective / cost.full
+    points = (torch.tensor(values.to_numpy()).double() for values in (error, fraction))
+    return {
+        "objective": cost.name,
+        "hypervolume": round(pareto.hypervolume(*points, (1.0, 1.0)), 6),
+        "num_front": len(front),
+        "num_candidates": len(candidates),
+        "full_val_top1": float(candidates.loc[candidates.source == "full", "val_top1"].iloc[0]),
+    }
+
+
+def _write(
+    front: pd.DataFrame, candidates: pd.DataFrame, metrics: dict[str, float | int | str]
+) -> None:
+    paths.FRONT_REPORT.mkdir(parents=True, exist_ok=True)
+    front.to_csv(paths.FRONT_REPORT / "front.csv", index=False)
+    candidates.to_csv(paths.FRONT_REPORT / "candidates.csv", index=False)
+    (paths.FRONT_REPORT / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+    plot_front(front, candidates, str(metrics["objective"]), paths.FRONT_REPORT / "front.png")
+
+
+if __name__ == "__main__":
+    run_stage(main)

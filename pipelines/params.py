@@ -1,0 +1,203 @@
+"""``params.yaml`` as a frozen, checked configuration: the only source of values."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from joslim import costs
+from joslim.data.sources import FASHION_MNIST_CLASSES, folder_classes
+from joslim.errors import BudgetError, ConfigError, JoslimError
+from joslim.slimmable_network import SlimmableNetwork
+from joslim.storage import NetworkSpec
+from joslim.training import TrainingConfig
+from pipelines import paths
+from pipelines.budgets import Budget, parse_limits
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataParams(_Section):
+    """Where images come from and how they are split."""
+
+    source: Literal["fashion-mnist", "folder"]
+    path: Path | None
+    channels: Literal[1, 3]
+    image_size: int = Field(ge=8)
+    val_fraction: float = Field(gt=0, le=0.5)
+    test_fraction: float = Field(gt=0, le=0.5)
+
+    def classes(self) -> tuple[str, ...]:
+        """Class names, known without reading an image."""
+        if self.source == "fashion-mnist":
+            return FASHION_MNIST_CLASSES
+        if self.path is None:
+            raise ConfigError("data.path is null; source 'folder' needs the folder of the images")
+        return folder_classes(self.path)
+
+
+class NetworkParams(_Section):
+    """The supernet."""
+
+    name: str
+    min_width: float = Field(gt=0, le=1)
+    divisor: int | None = Field(ge=1)
+
+
+class SearchParams(_Section):
+    """How widths are drawn."""
+
+    strategy: Literal["joslim", "slim", "two-stage"]
+    objective: Literal["macs", "params", "memory"]
+    num_initial: int = Field(ge=2)
+
+
+class FrontParams(_Section):
+    """Which width configurations are measured after training."""
+
+    num_proposals: int = Field(ge=2)
+    calibration_images: int = Field(ge=2)
+
+
+class FinetuneParams(_Section):
+    """How the chosen sub-networks are trained on."""
+
+    epochs: float = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+
+
+Range = Annotated[tuple[float, float], Field(description="lowest, highest")]
+
+
+class TuneParams(_Section):
+    """What ``python -m pipelines.tune`` searches."""
+
+    num_trials: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    learning_rate: Range
+    weight_decay: Range
+    distillation_weight: Range
+    steps_per_proposal: tuple[int, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _ranges_rise(self) -> "TuneParams":
+        for name in ("learning_rate", "weight_decay", "distillation_weight"):
+            low, high = getattr(self, name)
+            if not low < high:
+                raise ValueError(f"{name} is [{low:g}, {high:g}]; expected lowest < highest")
+        return self
+
+
+BudgetName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$", max_length=30)]
+
+
+class Params(_Section):
+    """All of ``params.yaml``; its comments say what each value means."""
+
+    seed: int = Field(ge=0)
+    data: DataParams
+    network: NetworkParams
+    search: SearchParams
+    training: TrainingConfig
+    front: FrontParams
+    finetune: FinetuneParams
+    budgets: dict[BudgetName, dict[str, Any]] = Field(min_length=1)
+    tune: TuneParams
+
+    def budget(self, name: str) -> Budget:
+        """The limits of one budget.
+
+        Raises:
+            ConfigError: If there is no such budget, or its limits cannot be understood.
+        """
+        if name not in self.budgets:
+            raise ConfigError(f"budget is '{name}'; expected one of {', '.join(self.budgets)}")
+        try:
+            return parse_limits(self.budgets[name])
+        except BudgetError as error:
+            raise ConfigError(f"budgets.{name}: {error}") from error
+
+    def network_spec(
+        self, num_classes: int, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()
+    ) -> NetworkSpec:
+        """The supernet's spec; mean and std may be left out if no image will pass through it."""
+        return NetworkSpec(
+            network=self.network.name,
+            num_classes=num_classes,
+            in_channels=self.data.channels,
+            image_size=self.data.image_size,
+            mean=mean or (0.0,) * self.data.channels,
+            std=std or (1.0,) * self.data.channels,
+            min_width=self.network.min_width,
+            divisor=self.network.divisor,
+        )
+
+
+def load_params(path: Path = paths.PARAMS) -> Params:
+    """Read and check ``params.yaml``, also against the network that it names.
+
+    Raises:
+        ConfigError: Naming the key, its value and what is allowed.
+    """
+    params = read_params(path)
+    _check_network(params, path)
+    return params
+
+
+def read_params(path: Path = paths.PARAMS) -> Params:
+    """Read ``params.yaml`` and check every value by itself."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    try:
+        params = Params.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: " + "\n".join(map(_sentence, error.errors()))) from error
+    for name in params.budgets:
+        params.budget(name)
+    return params
+
+
+def _sentence(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing":
+        return f"{key} is missing"
+    if error["type"] == "extra_forbidden":
+        return f"{key} is not a known key"
+    if error["type"] == "value_error":
+        return f"{key}: {message}"
+    return f"{key} is {error['input']!r}; {message[0].lower()}{message[1:]}"
+
+
+def _check_network(params: Params, path: Path) -> None:
+    try:
+        network = params.network_spec(len(params.data.classes())).build()
+    except JoslimError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    for name in params.budgets:
+        for limit in params.budget(name):
+            if limit.quantity.name in costs.COSTS:
+                _check_limit(f"{path}: budgets.{name}", limit, network)
+
+
+def _check_limit(key: str, limit: Any, network: SlimmableNetwork) -> None:
+    cost = costs.COSTS[limit.quantity.name](network)
+    if limit.resolve(cost.full) < cost.smallest:
+        smallest, show = cost.smallest, limit.quantity.format
+        raise ConfigError(
+            f"{key} is {limit}, but the smallest sub-network costs {show(smallest)} "
+            f"({smallest / cost.full:.1%} of the full one's {show(cost.full)}); raise the limit or "
+            "lower network.min_width"
+        )

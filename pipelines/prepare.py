@@ -1,0 +1,129 @@
+"""Stage ``prepare``: read the dataset, split it, and write down what it holds."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+from rich.table import Table
+
+from joslim import data
+from joslim.data import ImageSet, Splits
+from joslim.data.images import unit_range
+from joslim.errors import DataError
+from pipelines import paths, tracking
+from pipelines.params import load_params
+from pipelines.stage import console, run_stage
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What later stages need to know of the prepared data.
+
+    Attributes:
+        name: The dataset, as it appears in the registered model's name.
+        classes: Class names; labels index them.
+        mean: Per channel, of the training images in [0, 1].
+        std: Likewise.
+        digest: SHA-256 over the images and labels of all splits.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    digest: str
+
+    @classmethod
+    def load(cls) -> "DataInfo":
+        """Read what the stage wrote."""
+        file = paths.PREPARED / "dataset.json"
+        try:
+            content = json.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise DataError(f"{file} cannot be read: {error}; run the prepare stage") from error
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
+
+
+def load_split(name: str) -> ImageSet:
+    """A prepared split: ``train``, ``val`` or ``test``."""
+    return ImageSet.load(paths.PREPARED / f"{name}.safetensors")
+
+
+def main() -> None:
+    params = load_params()
+    with tracking.stage_run("prepare", params={"data": params.data.model_dump()}) as run:
+        dataset = data.read(
+            params.data.source,
+            params.data.path,
+            channels=params.data.channels,
+            image_size=params.data.image_size,
+            download=paths.STATE / "downloads",
+        )
+        splits = data.split(
+            dataset,
+            val_fraction=params.data.val_fraction,
+            test_fraction=params.data.test_fraction,
+            seed=params.seed,
+        )
+        manifest = _manifest(splits, dataset.classes)
+        name = params.data.path.name if params.data.path is not None else params.data.source
+        info = _info(params.data.source if name == "" else name, splits, dataset.classes)
+        _write(splits, manifest, info)
+        run.artifact(paths.PREPARED / "manifest.csv")
+    _show(manifest)
+
+
+def _manifest(splits: Splits, classes: tuple[str, ...]) -> pd.DataFrame:
+    """Images per split and class, and a digest of their pixels."""
+    rows = []
+    for split, images in splits.items():
+        for label, name in enumerate(classes):
+            members = images.subset(images.labels == label)
+            rows.append((split, name, len(members), members.digest()))
+    return pd.DataFrame(rows, columns=["split", "class", "count", "digest"])
+
+
+def _info(name: str, splits: Splits, classes: tuple[str, ...]) -> DataInfo:
+    totals, squares, count = 0.0, 0.0, 0
+    for images in splits.train.images.split(4096):
+        pixels = unit_range(images).double()
+        totals = totals + pixels.sum((0, 2, 3))
+        squares = squares + pixels.square().sum((0, 2, 3))
+        count += pixels[:, 0].numel()
+    mean = totals / count
+    std = (squares / count - mean**2).sqrt().clamp(min=1e-3)
+    digests = "".join(images.digest() for _, images in splits.items())
+    return DataInfo(
+        name=name,
+        classes=classes,
+        mean=tuple(round(value, 6) for value in mean.tolist()),
+        std=tuple(round(value, 6) for value in std.tolist()),
+        digest=hashlib.sha256(digests.encode()).hexdigest(),
+    )
+
+
+def _write(splits: Splits, manifest: pd.DataFrame, info: DataInfo) -> None:
+    shutil.rmtree(paths.PREPARED, ignore_errors=True)
+    paths.PREPARED.mkdir(parents=True)
+    for split, images in splits.items():
+        images.save(paths.PREPARED / f"{split}.safetensors")
+    manifest.to_csv(paths.PREPARED / "manifest.csv", index=False)
+    (paths.PREPARED / "dataset.json").write_text(json.dumps(asdict(info), indent=1) + "\n")
+
+
+def _show(manifest: pd.DataFrame) -> None:
+    counts = manifest.pivot(index="class", columns="split", values="count")[
+        ["train", "val", "test"]
+    ]
+    table = Table("class", *counts.columns, title="images")
+    for name, row in counts.iterrows():
+        table.add_row(str(name), *(f"{count:,}" for count in row))
+    table.add_section()
+    table.add_row("all", *(f"{count:,}" for count in counts.sum()))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    run_stage(main)

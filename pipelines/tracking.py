@@ -1,0 +1,296 @@
+"""MLflow runs: one parent per pipeline run, one nested run per stage.
+
+Nobody ends a parent by hand: its status follows its stages', RUNNING while one of them runs and
+otherwise FAILED, KILLED or FINISHED by the last run of every stage.
+"""
+
+import hashlib
+import os
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from filelock import FileLock
+
+from joslim.errors import JoslimError
+from pipelines import paths
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = "joslim"
+PIPELINE_RUN_VARIABLE = "JOSLIM_PIPELINE_RUN"
+"""Environment variable that names the pipeline run a stage belongs to; without it, a run of DVC."""
+
+_PIPELINE_RUN = "joslim.pipeline_run"
+_PROCESS = "joslim.process"
+_STAGE = "joslim.stage"
+_CLOCK_SECONDS = 2.0
+_TAG_LENGTH = 5000
+_DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_ASYNC_LOGGING_BUFFERING_SECONDS": "2",
+    "MLFLOW_ASYNC_LOGGING_THREADPOOL_SIZE": "1",
+}
+
+
+def uri() -> str:
+    """Where MLflow's records are: ``MLFLOW_TRACKING_URI``, else a database in the checkout."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.root() / 'mlflow.db'}"
+
+
+def configure() -> str:
+    """Make MLflow ready for this process, creating the embedded database if it is not there.
+
+    Returns:
+        The tracking URI, absolute.
+    """
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+
+    with _lock():
+        embedded = paths.root() / "mlflow.db"
+        if uri() == f"sqlite:///{embedded}" and not embedded.exists():
+            _create(embedded)
+    mlflow.set_tracking_uri(uri())
+    return uri()
+
+
+def client() -> "MlflowClient":
+    """A client of the configured tracking server."""
+    configure()
+    from mlflow import MlflowClient
+
+    return MlflowClient()
+
+
+def experiment_id() -> str:
+    """The experiment of all pipeline runs and models; created, or restored if it was deleted.
+
+    Raises:
+        JoslimError: If the checkout was moved since its embedded database was made.
+    """
+    mlflow_client = client()
+    artifacts = paths.root() / "mlruns"
+    with _lock():
+        experiment = mlflow_client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            location = str(artifacts) if uri().startswith("sqlite:") else None
+            return mlflow_client.create_experiment(EXPERIMENT, artifact_location=location)
+        if experiment.lifecycle_stage == "deleted":
+            mlflow_client.restore_experiment(experiment.experiment_id)
+    embedded = uri() == f"sqlite:///{paths.root() / 'mlflow.db'}"
+    if embedded and Path(experiment.artifact_location) != artifacts:
+        raise JoslimError(
+            f"mlflow.db keeps its files in {experiment.artifact_location}; expected {artifacts}. "
+            "Move the checkout back, or delete mlflow.db and mlruns: `dvc repro register` fills "
+            "the registry again"
+        )
+    return experiment.experiment_id
+
+
+class Run:
+    """A stage's MLflow run while it is open."""
+
+    def __init__(self, run_id: str, mlflow_client: "MlflowClient") -> None:
+        self.run_id = run_id
+        self._client = mlflow_client
+
+    def metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log numbers of one step; a thread sends them, so that training does not wait."""
+        from mlflow.entities import Metric
+
+        now = int(datetime.now().timestamp() * 1000)
+        entities = [Metric(name, float(value), now, step) for name, value in metrics.items()]
+        self._client.log_batch(self.run_id, metrics=entities, synchronous=False)
+
+    def artifact(self, path: Path) -> None:
+        """Log a file, or a folder under its own name."""
+        if path.is_dir():
+            self._client.log_artifacts(self.run_id, str(path), path.name)
+        else:
+            self._client.log_artifact(self.run_id, str(path))
+
+
+@contextmanager
+def stage_run(
+    stage: str,
+    *,
+    params: Mapping[str, Any] | None = None,
+    data_digest: str = "none",
+    system_metrics: bool = False,
+) -> Iterator[Run]:
+    """Open a run for ``stage``, nested in the pipeline's run, or in the stage run that is open.
+
+    An exception fails the run and becomes its tag ``error``; Ctrl-C makes it KILLED.
+
+    Args:
+        stage: Name of the stage, or of a trial inside a stage.
+        params: May be nested: ``{"training": {"epochs": 4}}`` is logged as ``training.epochs``.
+        data_digest: Digest of the prepared data.
+        system_metrics: Log CPU, memory, disk and network every 10 s.
+    """
+    mlflow_client, experiment = client(), experiment_id()
+    import mlflow
+
+    outer = mlflow.active_run()
+    parent = outer.info.run_id if outer else _pipeline_run(mlflow_client, experiment)
+    active = mlflow.start_run(
+        experiment_id=experiment,
+        run_name=stage,
+        nested=True,
+        parent_run_id=parent,
+        log_system_metrics=system_metrics,
+        tags={_STAGE: stage, _PROCESS: _this_process(), "data.digest": data_digest, **_revisions()},
+    )
+    run_id, status = active.info.run_id, "FAILED"
+    try:
+        mlflow_client.log_batch(run_id, params=_flat_params(params or {}))
+        yield Run(run_id, mlflow_client)
+        status = "FINISHED"
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            status = "KILLED"
+        text = f"{type(error).__name__}: {error}"
+        mlflow_client.set_tag(run_id, "error", text[:_TAG_LENGTH])
+        raise
+    finally:
+        mlflow.flush_async_logging()
+        mlflow.end_run(status)
+        if outer is None:
+            with _lock():
+                _follow_stages(mlflow_client, experiment, parent)
+
+
+def _lock() -> FileLock:
+    state = paths.root() / paths.STATE
+    state.mkdir(exist_ok=True)
+    return FileLock(state / "tracking.lock", is_singleton=True)
+
+
+def _create(embedded: Path) -> None:
+    """Make the database beside its place and move it there, so that a broken one never stands."""
+    from mlflow import MlflowClient
+
+    draft = embedded.with_suffix(".draft")
+    draft.unlink(missing_ok=True)
+    artifacts = str(embedded.parent / "mlruns")
+    MlflowClient(f"sqlite:///{draft}").create_experiment(EXPERIMENT, artifact_location=artifacts)
+    draft.replace(embedded)
+
+
+def _pipeline_run(mlflow_client: "MlflowClient", experiment: str) -> str:
+    """The parent run of this pipeline run, RUNNING; created by the first stage that asks."""
+    key = os.environ.get(PIPELINE_RUN_VARIABLE) or _dvc_process() or _this_process()
+    with _lock():
+        _bury_the_dead(mlflow_client, experiment)
+        found = mlflow_client.search_runs([experiment], f"tags.`{_PIPELINE_RUN}` = '{key}'")
+        if found:
+            mlflow_client.update_run(found[0].info.run_id, status="RUNNING")
+            return found[0].info.run_id
+        created = mlflow_client.create_run(
+            experiment,
+            run_name=f"pipeline {datetime.now():%Y-%m-%d %H:%M}",
+            tags={_PIPELINE_RUN: key, **_revisions()},
+        )
+        return created.info.run_id
+
+
+def _bury_the_dead(mlflow_client: "MlflowClient", experiment: str) -> None:
+    """End the stages of this machine that are RUNNING although their process is gone."""
+    running = mlflow_client.search_runs([experiment], "attributes.status = 'RUNNING'")
+    for run in running:
+        process = run.data.tags.get(_PROCESS, "")
+        if process.startswith(f"{socket.gethostname()}:") and not _is_alive(process):
+            mlflow_client.set_terminated(run.info.run_id, "KILLED")
+    for run in running:
+        if _PIPELINE_RUN in run.data.tags:
+            _follow_stages(mlflow_client, experiment, run.info.run_id)
+
+
+def _follow_stages(mlflow_client: "MlflowClient", experiment: str, parent: str) -> None:
+    stages = mlflow_client.search_runs(
+        [experiment], f"tags.mlflow.parentRunId = '{parent}'", order_by=["attributes.start_time"]
+    )
+    last = {run.data.tags[_STAGE]: run.info.status for run in stages}
+    statuses = set(last.values()) or {"KILLED"}
+    worst = next((s for s in ("RUNNING", "FAILED", "KILLED") if s in statuses), "FINISHED")
+    if worst != "RUNNING":
+        mlflow_client.set_terminated(parent, worst)
+
+
+def _identity(process: psutil.Process) -> str:
+    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
+
+
+def _this_process() -> str:
+    return _identity(psutil.Process())
+
+
+def _dvc_process() -> str | None:
+    """The nearest ancestor that is DVC."""
+    for process in psutil.Process().parents():
+        try:
+            if any(Path(word).name == "dvc" for word in process.cmdline()[:4]):
+                return _identity(process)
+        except psutil.Error:
+            continue
+    return None
+
+
+def _is_alive(identity: str) -> bool:
+    _, pid, created = identity.rsplit(":", 2)
+    try:
+        process = psutil.Process(int(pid))
+        started = process.create_time()
+        return abs(started - float(created)) < _CLOCK_SECONDS and process.status() != "zombie"
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _revisions() -> dict[str, str]:
+    """Where code and results stand: git's commit, whether files differ from it, DVC's lock."""
+    lock = paths.root() / paths.DVC_LOCK
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else "none"
+    commit = _git("rev-parse", "HEAD")
+    dirty = "true" if _git("status", "--porcelain") else "false"
+    return {
+        "git.commit": commit or "none",
+        "git.dirty": dirty if commit else "none",
+        "dvc.lock": digest,
+    }
+
+
+def _git(*arguments: str) -> str:
+    """What git prints; nothing where there is no git or no repository."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=paths.root(), capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()
+
+
+def _flat_params(params: Mapping[str, Any]) -> list[Any]:
+    from mlflow.entities import Param
+
+    flat: dict[str, Any] = {}
+    pending = list(params.items())
+    while pending:
+        name, value = pending.pop(0)
+        if isinstance(value, Mapping) and value:
+            pending += [(f"{name}.{key}", inner) for key, inner in value.items()]
+        else:
+            flat[name] = value
+    return [Param(name, str(value)) for name, value in flat.items()]

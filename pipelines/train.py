@@ -1,0 +1,106 @@
+"""Stage ``train``: joint training of shared weights and widths; continues after an interruption."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from joslim import costs, search
+from joslim.storage import NetworkSpec, save_supernet
+from joslim.training import Progress, Trainer
+from pipelines import paths, tracking
+from pipelines.params import Params, load_params
+from pipelines.prepare import DataInfo, load_split
+from pipelines.stage import console, run_stage, track
+
+STEPS_PER_POINT = 10
+"""Training curves have one point per so many steps."""
+
+
+def main() -> None:
+    params, info = load_params(), DataInfo.load()
+    spec = params.network_spec(len(info.classes), info.mean, info.std)
+    checkpoints = paths.STATE / "checkpoints"
+    folder = checkpoints / training_key(params, info)
+    logged = {name: getattr(params, name).model_dump() for name in ("network", "search", "training")}
+    with tracking.stage_run(
+        "train",
+        params={"seed": params.seed, **logged},
+        data_digest=info.digest,
+        system_metrics=True,
+    ) as run:
+        trainer = _trainer(params, spec)
+        curves = _run(trainer, folder / "checkpoint.pt", folder / "curves.jsonl", run)
+        shutil.rmtree(paths.SUPERNET, ignore_errors=True)
+        save_supernet(paths.SUPERNET, trainer.network, spec)
+        state = trainer.strategy.state_dict()
+        (paths.SUPERNET / "search.json").write_text(json.dumps(state, indent=1) + "\n")
+        paths.TRAIN_REPORT.mkdir(parents=True, exist_ok=True)
+        curves.to_csv(paths.TRAIN_REPORT / "curves.csv", index=False)
+        metrics = {"num_steps": trainer.num_steps, "num_visited": len(trainer.strategy.history)}
+        metrics |= curves.iloc[-5:][["full_loss", "smallest_loss", "proposals_loss"]].mean().to_dict()
+        (paths.TRAIN_REPORT / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+        run.artifact(paths.TRAIN_REPORT / "curves.csv")
+    shutil.rmtree(folder)
+
+
+def training_key(params: Params, info: DataInfo) -> str:
+    """Names the checkpoint: the same for all runs that would train the same weights."""
+    sections = params.model_dump(
+        mode="json",
+        include={"seed": True, "network": True, "search": True, "training": True, "data": True},
+        exclude={"training": {"checkpoint_steps"}, "data": {"path"}},
+    )
+    content = json.dumps([sections, info.digest, torch.__version__], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _trainer(params: Params, spec: NetworkSpec) -> Trainer:
+    torch.manual_seed(params.seed)
+    network = spec.build()
+    strategy = search.create(
+        params.search.strategy,
+        space=network.space,
+        cost=costs.COSTS[params.search.objective](network),
+        seed=params.seed,
+        num_initial=params.search.num_initial,
+    )
+    return Trainer(network, strategy, load_split("train"), params.training, seed=params.seed)
+
+
+def _run(trainer: Trainer, checkpoint: Path, curves: Path, run: tracking.Run) -> pd.DataFrame:
+    """Train to the end; the curve's points go to MLflow and to a file that survives a crash."""
+    curves.parent.mkdir(parents=True, exist_ok=True)
+    if checkpoint.exists():
+        console.print(f"continuing from {checkpoint}")
+        for point in _points(curves):
+            run.metrics(point, step=point["step"])
+    points: list[Progress] = []
+    with curves.open("a") as file:
+        for progress in track(
+            trainer.run(checkpoint),
+            "training",
+            describe=lambda p: f"epoch {p.epoch:.1f}, loss {p.full_loss:.3f}",
+            position=lambda p: (p.step, p.num_steps),
+        ):
+            points.append(progress)
+            if progress.step % STEPS_PER_POINT == 0 or progress.step == trainer.num_steps:
+                point = pd.DataFrame([p.numbers() for p in points]).mean().to_dict()
+                run.metrics(point, step=progress.step)
+                file.write(json.dumps({"step": progress.step, **point}) + "\n")
+                file.flush()
+                points.clear()
+    return pd.DataFrame(_points(curves))
+
+
+def _points(curves: Path) -> list[dict[str, float]]:
+    """The curve's points in order; steps done again after a crash count once."""
+    points = [json.loads(line) for line in curves.read_text().splitlines()]
+    return [point for _, point in sorted({point["step"]: point for point in points}.items())]
+
+
+if __name__ == "__main__":
+    run_stage(main)
