@@ -59,7 +59,7 @@ def measure(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Measu
 
 
 def _calibration_error(confidence: Tensor, hit: Tensor) -> float:
-    bins = (confidence * CALIBRATION_BINS).long().clamp(max=CALIBRATION_BINS - 1)
+    bins = (confidence * CALIBRATION_BINS).long().clamp(0, CALIBRATION_BINS - 1)
     gap = torch.zeros(CALIBRATION_BINS, dtype=torch.float64)
     gap.index_add_(0, bins, hit.double() - confidence.double())
     return (gap.abs().sum() / len(hit)).item()

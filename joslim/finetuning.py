@@ -11,6 +11,7 @@ from torch import nn
 
 from joslim.data import ImageSet, TrainingStream
 from joslim.evaluation import measure
+from joslim.memory_format import fast_memory_format
 from joslim.training import TrainingConfig, make_optimizer
 
 CHECKS = 4
@@ -57,7 +58,8 @@ def finetune(
     )
     num_steps = max(1, round(epochs * stream.steps_per_epoch))
     checks = {round(num_steps * (i + 1) / CHECKS) for i in range(CHECKS)}
-    model.to(memory_format=torch.channels_last)
+    layout = fast_memory_format(model)
+    model.to(memory_format=layout)
     optimizer = make_optimizer(model, config)
     start = measure(model, val.batches(VAL_BATCH))
     val_loss, val_top1 = start.loss, start.top1
@@ -69,7 +71,7 @@ def finetune(
         images, labels = stream.batch(step - 1)
         model.train()
         loss = F.cross_entropy(
-            model(images.to(memory_format=torch.channels_last)),
+            model(images.to(memory_format=layout)),
             labels,
             label_smoothing=config.label_smoothing,
         )

@@ -18,6 +18,7 @@ from joslim.data import ImageSet, TrainingStream
 from joslim.data.images import unit_range
 from joslim.errors import CheckpointError, DataError
 from joslim.losses import distillation_loss
+from joslim.memory_format import fast_memory_format
 from joslim.search import Strategy
 from joslim.slimmable_network import SlimmableNetwork
 from joslim.widths import Widths
@@ -181,7 +182,8 @@ class Trainer:
                 f"training.refresh_images is {config.refresh_images}, but there are only "
                 f"{len(data)} training images"
             )
-        self.network = network.to(memory_format=torch.channels_last)
+        self._layout = fast_memory_format(network.extract(network.space.smallest))
+        self.network = network.to(memory_format=self._layout)
         self.strategy = strategy
         self.config = config
         self._held_out = data.subset(slice(0, config.refresh_images))
@@ -225,7 +227,7 @@ class Trainer:
 
     def _refresh(self) -> None:
         images, labels = unit_range(self._held_out.images), self._held_out.labels
-        images = images.to(memory_format=torch.channels_last)
+        images = images.to(memory_format=self._layout)
         refresh_history(self.network, self.strategy, self._visited, images, labels)
 
     def _train_step(self) -> Progress:
@@ -237,7 +239,7 @@ class Trainer:
         self._optimizer.zero_grad()
         full_loss, smallest_loss, *losses = sandwich_step(
             self.network,
-            images.to(memory_format=torch.channels_last),
+            images.to(memory_format=self._layout),
             labels,
             [self.network.space.smallest, *self._proposals],
             distillation_weight=self.config.distillation_weight,

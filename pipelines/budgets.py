@@ -36,10 +36,10 @@ class Quantity:
         if self.units is _MILLISECONDS:
             return f"{value:.2f} ms"
         binary = self.units is _BYTES
-        steps = ("GiB", "MiB", "KiB") if binary else ("G", "M", "k")
-        for unit in steps:
-            if value >= self.units[unit]:
-                return f"{value / self.units[unit]:.3g}{' ' if binary else ''}{unit}"
+        for unit in ("GiB", "MiB", "KiB") if binary else ("G", "M", "k"):
+            rounded = float(f"{value / self.units[unit]:.3g}")
+            if rounded >= 1:
+                return f"{rounded:g}{' ' if binary else ''}{unit}"
         return f"{value:.0f}{' B' if binary else ''}"
 
 

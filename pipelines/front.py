@@ -15,6 +15,7 @@ from joslim.costs import Cost
 from joslim.data import ImageSet
 from joslim.data.images import unit_range
 from joslim.evaluation import Measurement, latency_ms, measure
+from joslim.memory_format import fast_memory_format
 from joslim.search import Strategy
 from joslim.slimmable_network import SlimmableNetwork
 from joslim.storage import NetworkSpec, load_supernet, save_subnetwork
@@ -62,7 +63,8 @@ class Subnetworks:
 
     def get(self, widths: Widths) -> nn.Module:
         """The sub-network with batch norm recalibrated on training images."""
-        model = self.network.extract(widths).to(memory_format=torch.channels_last)
+        model = self.network.extract(widths)
+        model.to(memory_format=fast_memory_format(model))
         batches = (unit_range(images) for images in self._calibration.split(BATCH))
         recalibrate_batchnorm(model, batches)
         return model
@@ -75,7 +77,7 @@ def _strategy(params: Params, network: SlimmableNetwork, cost: Cost) -> Strategy
         space=network.space,
         cost=cost,
         seed=params.seed,
-        num_initial=params.search.num_initial,
+        **params.search.options(),
     )
     strategy.load_state_dict(json.loads((paths.SUPERNET / "search.json").read_text()))
     return strategy

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from joslim.errors import BudgetError
 from pipelines import tracking
 from pipelines.budgets import QUANTITIES, Budget
-from pipelines.records import LoggedModel, Query, Records, RegisteredModel, RegistryError
+from pipelines.records import (
+    LoggedModel,
+    NotRegisteredError,
+    Query,
+    Records,
+    RegisteredModel,
+    RegistryError,
+)
 
 
 @dataclass(frozen=True)
@@ -39,16 +46,19 @@ def find_model(records: Records, name: str | None = None) -> RegisteredModel:
     """The registered model called ``name``; without a name, the only one.
 
     Raises:
-        RegistryError: If there is none, or several and no name.
+        NotRegisteredError: If there is none.
+        RegistryError: If there are several and no name.
     """
     models = {m.name: m for m in records.models() if "current_front" in m.tags}
     names = ", ".join(sorted(models))
     if not models:
-        raise RegistryError(f"no model is registered at {tracking.uri()}; run `dvc repro` first")
+        raise NotRegisteredError(
+            f"no model is registered at {tracking.uri()}; run `dvc repro` first"
+        )
     if name is None and len(models) > 1:
         raise RegistryError(f"several models are registered; choose one with --model: {names}")
     if name is not None and name not in models:
-        raise RegistryError(f"model '{name}' is not registered; expected one of: {names}")
+        raise NotRegisteredError(f"model '{name}' is not registered; expected one of: {names}")
     return models[name or names]
 
 

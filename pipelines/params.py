@@ -61,6 +61,10 @@ class SearchParams(_Section):
     objective: Literal["macs", "params", "memory"]
     num_initial: int = Field(ge=2)
 
+    def options(self) -> dict[str, int]:
+        """What `joslim.search.create` takes beside the space, the cost and the seed."""
+        return {} if self.strategy == "slim" else {"num_initial": self.num_initial}
+
 
 class FrontParams(_Section):
     """Which width configurations are measured after training."""

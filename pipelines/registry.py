@@ -4,21 +4,20 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlparse
 
 from pipelines import tracking
-from pipelines.lookup import Entry, current_front
-from pipelines.records import RegistryError, connect
+from pipelines.lookup import Entry, current_front, find_model
+from pipelines.records import NotRegisteredError, connect
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel
 
 SUBNETWORK = "subnetwork"
 """Folder inside a model's files that `joslim.load` reads."""
@@ -95,57 +94,62 @@ def registered(collection: Collection) -> list[Entry] | None:
     """The collection's versions, in its order; None if something of it is not registered yet."""
     try:
         records = connect()
-    except RegistryError:
+        model = find_model(records, collection.name)
+    except NotRegisteredError:
         return None
-    model = next((m for m in records.models() if m.name == collection.name), None)
-    if model is None or not collection.tags.items() <= model.tags.items():
+    found = current_front(records, model)
+    digests = {entry.version: entry.logged.tags.get("digest", "") for entry in found}
+    aliases = {a: digests.get(v) for a, v in model.aliases.items() if a.startswith(_ALIAS)}
+    if (
+        set(digests.values()) != {submission.digest for submission in collection.submissions}
+        or aliases != collection.aliases
+        or not collection.tags.items() <= model.tags.items()
+        or not all(_files_stand(entry.logged.location) for entry in found)
+    ):
         return None
-    found = {e.logged.tags.get("digest"): e for e in current_front(records, model)}
-    aliases = {
-        alias: entry.logged.tags.get("digest")
-        for entry in found.values()
-        for alias in entry.aliases
-        if alias.startswith(_ALIAS)
-    }
-    entries = [found.get(submission.digest) for submission in collection.submissions]
-    standing = [e for e in entries if e is not None and _files_stand(e.logged.location)]
-    complete = len(standing) == len(entries) == len(found) and aliases == collection.aliases
-    if not complete or model.description != collection.describe(standing):
-        return None
-    return standing
+    entries = _in_order(collection, found)
+    return entries if model.description == collection.describe(entries) else None
 
 
 def register(
-    collection: Collection, run: tracking.Run, done: Callable[[Submission], None]
+    collection: Collection,
+    run: tracking.Run,
+    track: Callable[[Sequence[Submission], str, int], Iterable[Submission]],
 ) -> list[Entry]:
     """Bring the registry in line with the collection; what is there already stays.
 
     Args:
         collection: What shall be registered; becomes the current front at the very end.
         run: Open MLflow run that new models belong to.
-        done: Called after each submission.
+        track: Shows progress over items with a title and a total.
 
     Returns:
         The collection's versions, in its order.
     """
-    client = tracking.client()
-    _create_registered_model(client, collection.name)
-    logged = _logged_models(client, collection.name)
+    client, name = tracking.client(), collection.name
+    _create_registered_model(client, name)
+    logged = _logged_models(client, name)
+    records = connect()
+    there = records.versions(name)
     versions: dict[str, int] = {}
-    for step, submission in enumerate(collection.submissions, start=1):
-        model_id = logged.get(submission.digest) or _log(client, run, step, submission, collection)
-        versions[submission.digest] = _version(client, run, model_id, submission, collection.name)
+    model_ids: list[str] = []
+    submissions = track(collection.submissions, "registering", len(collection.submissions))
+    for step, submission in enumerate(submissions, start=1):
+        model_id = logged.get(submission.digest)
+        if model_id is None:
+            model_id = _log(client, run.run_id, step, submission, name)
+        versions[submission.digest] = there.get(f"models:/{model_id}") or _create_version(
+            client, run.run_id, model_id, submission, name
+        )
+        model_ids.append(model_id)
+    for model_id in model_ids:
         client.set_logged_model_tags(model_id, {"front": collection.front})
-        done(submission)
     _move_aliases(client, collection, versions)
     for key, value in collection.tags.items():
-        client.set_registered_model_tag(collection.name, key, value)
-    records = connect()
-    model = next(m for m in records.models() if m.name == collection.name)
-    entries = {e.logged.tags["digest"]: e for e in current_front(records, model)}
-    ordered = [entries[submission.digest] for submission in collection.submissions]
-    client.update_registered_model(collection.name, collection.describe(ordered))
-    return ordered
+        client.set_registered_model_tag(name, key, value)
+    entries = _in_order(collection, current_front(records, find_model(records, name)))
+    client.update_registered_model(name, collection.describe(entries))
+    return entries
 
 
 def download(entry: Entry, part: str) -> Path:
@@ -153,10 +157,15 @@ def download(entry: Entry, part: str) -> Path:
     tracking.configure()
     import mlflow
 
-    return Path(mlflow.artifacts.download_artifacts(f"models:/{entry.logged.model_id}/{part}"))
+    return Path(mlflow.artifacts.download_artifacts(f"{entry.uri}/{part}"))
 
 
-def _digest(parts: Any) -> str:
+def _in_order(collection: Collection, entries: Sequence[Entry]) -> list[Entry]:
+    by_digest = {entry.logged.tags["digest"]: entry for entry in entries}
+    return [by_digest[submission.digest] for submission in collection.submissions]
+
+
+def _digest(parts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -178,8 +187,12 @@ def _create_registered_model(client: "MlflowClient", name: str) -> None:
 
 def _logged_models(client: "MlflowClient", name: str) -> dict[str, str]:
     """Model id per digest of what was logged before; a model whose files are lost is deleted."""
+    import mlflow
+
     found: dict[str, str] = {}
-    for model in _search(client, f"tags.registered_model = '{name}'"):
+    for model in mlflow.search_logged_models(
+        [tracking.experiment_id()], f"tags.registered_model = '{name}'", output_format="list"
+    ):
         if _files_stand(model.artifact_location):
             if "digest" in model.tags:
                 found[model.tags["digest"]] = model.model_id
@@ -191,23 +204,8 @@ def _logged_models(client: "MlflowClient", name: str) -> dict[str, str]:
     return found
 
 
-def _search(client: "MlflowClient", filter_string: str) -> list["LoggedModel"]:
-    experiment, found, token = tracking.experiment_id(), [], None
-    while True:
-        page = client.search_logged_models([experiment], filter_string, page_token=token)
-        found += page
-        if not (token := page.token):
-            return found
-
-
-def _log(
-    client: "MlflowClient",
-    run: tracking.Run,
-    step: int,
-    submission: Submission,
-    collection: Collection,
-) -> str:
-    """Export and log one model with its metrics; the tag ``digest`` says that all of it is there."""
+def _log(client: "MlflowClient", run_id: str, step: int, submission: Submission, name: str) -> str:
+    """Export and log one model with its metrics; its tag ``digest`` marks it as complete."""
     import mlflow
     import numpy as np
     from mlflow.entities import Metric
@@ -221,7 +219,7 @@ def _log(
     image = (spec["in_channels"], spec["image_size"], spec["image_size"])
     float32 = np.dtype("float32")
     signature = ModelSignature(
-        inputs=Schema([TensorSpec(float32, (-1, *image), "images")]),
+        inputs=Schema([TensorSpec(float32, (-1, *image))]),
         outputs=Schema([TensorSpec(float32, (-1, spec["num_classes"]))]),
     )
     info = mlflow.pytorch.log_model(
@@ -234,7 +232,7 @@ def _log(
         tags={
             "kind": submission.kind,
             "id": submission.id,
-            "registered_model": collection.name,
+            "registered_model": name,
             **submission.tags,
         },
     )
@@ -245,23 +243,18 @@ def _log(
         for name, value in submission.numbers.items()
         if math.isfinite(value)
     ]
-    client.log_batch(run.run_id, metrics=metrics)
+    client.log_batch(run_id, metrics=metrics)
     client.set_logged_model_tags(info.model_id, {"digest": submission.digest})
     return info.model_id
 
 
-def _version(
-    client: "MlflowClient", run: tracking.Run, model_id: str, submission: Submission, name: str
+def _create_version(
+    client: "MlflowClient", run_id: str, model_id: str, submission: Submission, name: str
 ) -> int:
-    """The newest version of a logged model; created if there is none."""
-    uri = f"models:/{model_id}"
-    there = [v for v in client.search_model_versions(f"name = '{name}'") if v.source == uri]
-    if there:
-        return max(int(version.version) for version in there)
     created = client.create_model_version(
         name,
-        uri,
-        run.run_id,
+        f"models:/{model_id}",
+        run_id,
         tags={"kind": submission.kind, "id": submission.id, **submission.tags},
         description=submission.summary,
         model_id=model_id,

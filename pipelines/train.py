@@ -66,7 +66,7 @@ def _trainer(params: Params, spec: NetworkSpec) -> Trainer:
         space=network.space,
         cost=costs.COSTS[params.search.objective](network),
         seed=params.seed,
-        num_initial=params.search.num_initial,
+        **params.search.options(),
     )
     return Trainer(network, strategy, load_split("train"), params.training, seed=params.seed)
 

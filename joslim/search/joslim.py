@@ -1,5 +1,7 @@
 """The joint search: multi-objective Bayesian optimisation with random scalarisations (MOBO-RS)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -43,10 +45,11 @@ class Joslim(Strategy):
 
     def propose(self, target_cost: float, generator: torch.Generator) -> Proposal:
         """The proposal behind `ask`, with its trade-off; needs two observations."""
-        observed = self._cube.encode(self.history.widths)
-        objectives = Objectives(self._cube, self.cost, self._fitted(observed), observed)
-        avoid = {*self.history.widths, *self._pending}
-        return propose(objectives, target_cost, avoid=avoid, generator=generator)
+        with single_threaded():
+            observed = self._cube.encode(self.history.widths)
+            objectives = Objectives(self._cube, self.cost, self._fitted(observed), observed)
+            avoid = {*self.history.widths, *self._pending}
+            return propose(objectives, target_cost, avoid=avoid, generator=generator)
 
     def tell(self, widths: Widths, loss: float) -> None:
         super().tell(widths, loss)
@@ -87,3 +90,18 @@ class Joslim(Strategy):
                 self._hyperparameters = self._surrogate.hyperparameters
                 self._must_fit = False
         return self._surrogate
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Run PyTorch on one thread: these matrices are small, so threads mostly wait for each other.
+
+    Measured at d = 24, n = 200 on 2 busy cores: 0.3 s on one thread, 1 to 8 s on two. It also
+    makes proposals independent of the machine's number of cores.
+    """
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)

@@ -105,13 +105,14 @@ def propose(
         NUM_STEPS,
     )
     lowest = losses.min().item()
-    cheapest, cost = objectives.standardise(
-        torch.cat([objectives.cost_fraction(torch.zeros_like(X[:1])), X.new_tensor([target_cost])])
-    ).tolist()
+    cheapest = objectives.standardise(objectives.cost_fraction(torch.zeros_like(X[:1]))).item()
+    # The paper's reference, moved where it would not lie below everything that can be proposed.
     reference = Reference(min(REFERENCE, lowest - 1), min(REFERENCE, cheapest - 1))
+    cost = objectives.standardise(X.new_tensor(target_cost)).item()
     tradeoff_weight = tradeoff_weight_through(lowest, cost, reference)
 
     def score(levels: Tensor) -> Tensor:
+        """T, outweighed by repeating known widths, outweighed by missing the target."""
         points = cube.at_levels(levels)
         costs = objectives.cost_fraction(points)
         excess = ((costs - target_cost).abs() - TOLERANCE).clamp_min(0)

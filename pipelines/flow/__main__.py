@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
@@ -14,6 +15,9 @@ from rich.text import Text
 from joslim.errors import JoslimError
 from pipelines import paths
 from pipelines.flow.server import TemporaryServer
+
+if TYPE_CHECKING:
+    from prefect.states import State
 
 # Prefect and PyTorch are imported inside functions: Prefect reads its settings when it is imported,
 # and both take seconds that the server needs as well, to start.
@@ -51,50 +55,54 @@ def _arguments() -> argparse.Namespace:
 
 
 def _run() -> int:
-    with _server() as ui:
+    with _server() as wait:
+        from prefect.exceptions import TerminationSignal
+
         from pipelines.flow import results
         from pipelines.flow.pipeline import pipeline
         from pipelines.params import load_params
 
         budgets = load_params().budgets
-        _console.print(f"[dim]Prefect's UI: {ui()}[/]")
-        state = asyncio.run(pipeline(return_state=True))
+        wait()
+        try:
+            state: State = asyncio.run(pipeline(return_state=True))  # type: ignore[arg-type]
+        except TerminationSignal as terminated:
+            sys.exit(128 + terminated.signal)
     if not state.is_completed():
-        _complain(state.message or state.name)
+        _complain(state.message or state.name or "failed")
         return 1
     results.show(_console, budgets)
     return 0
 
 
 def _serve(cron: str | None) -> int:
-    with _server() as ui:
+    with _server() as wait:
         from prefect.flows import EntrypointType
 
         from pipelines.flow.pipeline import pipeline
         from pipelines.params import load_params
 
         load_params()
-        _console.print(f"Prefect's UI: {ui()}")
+        wait()
         pipeline.serve("joslim", cron=cron, limit=1, entrypoint_type=EntrypointType.MODULE_PATH)
     return 0
 
 
 @contextmanager
-def _server() -> Iterator[Callable[[], str]]:
-    """Use the Prefect server that is configured, or one for the time of the block.
-
-    Yields a function that waits for it and returns the address of its UI.
-    """
+def _server() -> Iterator[Callable[[], None]]:
+    """Use the Prefect server that is configured, or else one of our own; yield a wait for it."""
     from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
     if PREFECT_API_URL.value():
-        yield lambda: PREFECT_UI_URL.value()
+        yield lambda: None
         return
-    with (
-        TemporaryServer() as server,
-        temporary_settings({PREFECT_API_URL: f"{server.url}/api", PREFECT_UI_URL: server.url}),
-    ):
-        yield server.wait
+    server = TemporaryServer()
+
+    def wait() -> None:
+        _console.print(f"[dim]Prefect's UI, while this runs: {server.wait()}[/]")
+
+    with temporary_settings({PREFECT_API_URL: f"{server.url}/api", PREFECT_UI_URL: server.url}):
+        yield wait
 
 
 def _complain(text: str) -> None:

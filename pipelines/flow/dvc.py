@@ -1,4 +1,4 @@
-"""One DVC stage as a process of its own: its output as it comes, its end, its error in its own words."""
+"""One DVC stage as a process: its output as it comes, its end, its error in its own words."""
 
 import asyncio
 import codecs
@@ -19,9 +19,12 @@ from pathlib import Path
 from joslim.errors import JoslimError
 from pipelines import paths
 from pipelines.flow.terminal import Screen, plain
+from pipelines.flow.warden import WARDEN
 
 GRACE_SECONDS = 10.0
 
+_DVC = (*WARDEN, sys.executable, "-m", "dvc", "--wait-for-lock")
+_UNCHANGED = re.compile(r"^Stage '(.+)' didn't change, skipping$", re.MULTILINE)
 _CHATTER = re.compile(
     r"Running stage '|Stage '.*' (didn't change|is cached)|(Generating|Updating) lock file"
     r"|Data and pipelines are up to date|Use `dvc push`|To track the changes with git"
@@ -34,6 +37,24 @@ _TRACEBACK = "Traceback (most recent call last):"
 
 class StageError(JoslimError, RuntimeError):
     """A stage that failed; the text is the stage's own."""
+
+
+async def unchanged() -> set[str]:
+    """Stages that DVC would not run if it was asked for them alone, by one call for all."""
+    process = await asyncio.create_subprocess_exec(
+        *(*_DVC, "repro", "--dry"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=_environment({}),
+        cwd=paths.root(),
+        start_new_session=True,
+    )
+    try:
+        output, _ = await process.communicate()
+    finally:
+        await _end_group(process)
+    return set(_UNCHANGED.findall(output.decode()))
 
 
 async def reproduce(
@@ -60,30 +81,41 @@ async def reproduce(
 
     When cancelled, the stage and everything that it started has ended before this returns.
     """
-    reader, writer = _terminal(columns) if columns else os.pipe()
+    output, errors = _terminal(columns) if columns else os.pipe(), os.pipe()
     try:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "-s", stage),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=writer,
-            stderr=writer,
+            *(*_DVC, "repro", "-s", stage),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=output[1],
+            stderr=errors[1],
             env=_environment(variables),
             cwd=paths.root(),
             start_new_session=True,
         )
     finally:
-        os.close(writer)
+        os.close(output[1])
+        os.close(errors[1])
+    ran = False
+    complaints: deque[str] = deque(maxlen=200)
+    drawn: dict[int, Sequence[str]] = {}
+
+    async def read(stream: int) -> None:
+        nonlocal ran
+        async for lines, rows in _read(stream):
+            drawn[stream] = rows
+            on_redraw([row for rows in drawn.values() for row in rows])
+            for line in lines:
+                text = plain(line)
+                ran |= text.startswith(f"Running stage '{stage}'")
+                if not _CHATTER.match(text):
+                    on_line(line)
+                    complaints.extend([text] if stream == errors[0] else [])
+
     try:
-        lines: deque[str] = deque(maxlen=200)
-        ran = False
-        async for line in _lines(reader, on_redraw):
-            text = plain(line)
-            ran |= text.startswith(f"Running stage '{stage}'")
-            if not _CHATTER.match(text):
-                lines.append(text)
-                on_line(line)
+        # DVC draws bars of its own if its errors go to a terminal, so they never do.
+        await asyncio.gather(read(output[0]), read(errors[0]))
         if await process.wait():
-            raise StageError(_reason(list(lines)))
+            raise StageError(_reason(list(complaints)))
         return ran
     finally:
         await _end_group(process)
@@ -110,24 +142,22 @@ def _terminal(columns: int) -> tuple[int, int]:
     return reader, writer
 
 
-async def _lines(reader: int, on_redraw: Callable[[Sequence[str]], None]) -> AsyncIterator[str]:
+async def _read(pipe: int) -> AsyncIterator[tuple[list[str], list[str]]]:
+    """Read to the end: lines as they are finished, and the rows that are still redrawn."""
     screen = Screen()
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     stream = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(reader, "rb", buffering=0)
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(pipe, "rb", buffering=0)
     )
     try:
         # Reading a terminal whose other end is closed is an error, not an end of file.
         with suppress(OSError):
             while output := await stream.read(1 << 16):
-                for line in screen.feed(decoder.decode(output)):
-                    yield line
-                on_redraw(screen.rows)
+                yield screen.feed(decoder.decode(output)), screen.rows
     finally:
         transport.close()
-    for line in screen.close():
-        yield line
+    yield screen.close(), screen.rows
 
 
 async def _end_group(process: asyncio.subprocess.Process) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from asyncio import Lock, Semaphore, gather
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Container, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from uuid import UUID
@@ -44,7 +44,7 @@ async def pipeline() -> State:
 
 
 @task(cache_policy=NO_CACHE, task_run_name="{stage}")
-async def reproduce(stage: str, threads: int) -> State:
+async def reproduce(stage: str, threads: int, known_unchanged: bool) -> State[None]:
     """Completed, Cached where DVC had nothing to run, or Failed in the stage's own words."""
     logger, display = get_run_logger(), _display.get()
     with display.running(stage) as shown:
@@ -61,7 +61,9 @@ async def reproduce(stage: str, threads: int) -> State:
             "OMP_NUM_THREADS": str(threads),
         }
         try:
-            ran = await dvc.reproduce(stage, variables, on_line, on_redraw, display.columns)
+            ran = not known_unchanged and await dvc.reproduce(
+                stage, variables, on_line, on_redraw, display.columns
+            )
         except dvc.StageError as error:
             shown.outcome = "failed"
             return Failed(message=str(error))
@@ -74,11 +76,12 @@ async def reproduce(stage: str, threads: int) -> State:
 class _Run:
     """A run of the flow: which stages may run at the same time, and how far it is."""
 
-    def __init__(self, num_budgets: int, progress_id: UUID) -> None:
+    def __init__(self, num_budgets: int, progress_id: UUID, unchanged: Container[str]) -> None:
         self._cores = _num_cores()
         self._side_by_side = max(1, min(self._cores, num_budgets, MAX_SIDE_BY_SIDE))
         self._slots = Semaphore(self._side_by_side)
         self._one_alone = Lock()
+        self._unchanged = unchanged
         self._progress_id = progress_id
         self._num_stages = 5 + 2 * num_budgets
         self._num_done = 0
@@ -91,8 +94,11 @@ class _Run:
         Raises:
             StageError: If it fails.
         """
+        unchanged = name in self._unchanged and all(state.name == "Cached" for state in after)
         named = reproduce.with_options(name=name.partition("@")[0])
-        state = await named(name, threads or self._cores, wait_for=after, return_state=True)
+        state: State[None] = await named(  # type: ignore[misc]  # Prefect types it as not async
+            name, threads or self._cores, unchanged, wait_for=after, return_state=True
+        )
         if not state.is_completed():
             raise dvc.StageError(f"{name}: {state.message}")
         self._num_done += 1
@@ -142,7 +148,7 @@ async def _running(budgets: Sequence[str]) -> AsyncIterator[_Run]:
         progress_id = await acreate_progress_artifact(
             0.0, key="progress", description="Stages done."
         )
-        yield _Run(len(budgets), progress_id)
+        yield _Run(len(budgets), progress_id, await dvc.unchanged())
 
 
 def _num_cores() -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -21,8 +22,8 @@ def front() -> Rows:
     with (paths.root() / paths.FRONT_REPORT / "front.csv").open(newline="") as file:
         return [
             {
+                "of all MACs": _percent(row["macs_fraction"]),
                 **_costs(row),
-                "of full": _percent(row["macs_fraction"]),
                 "val top-1": _percent(row["val_top1"]),
             }
             for row in csv.DictReader(file)
@@ -30,10 +31,11 @@ def front() -> Rows:
 
 
 def budgets(names: Iterable[str]) -> Rows:
-    """One row per budget: its registered model and what `evaluate` measured."""
-    registered = json.loads((paths.root() / paths.REGISTERED).read_text())
-    uris = {
-        alias: version["uri"] for version in registered["versions"] for alias in version["aliases"]
+    """One row per budget: the version of its model, and what `evaluate` measured."""
+    versions = {
+        alias: version["version"]
+        for version in _registered()["versions"]
+        for alias in version["aliases"]
     }
     rows = []
     for name in names:
@@ -42,10 +44,10 @@ def budgets(names: Iterable[str]) -> Rows:
         rows.append(
             {
                 "budget": name,
-                "model": uris[f"budget-{name}"],
+                "version": str(versions[f"budget-{name}"]),
                 **_costs(metrics),
+                "untuned": _percent(metrics["slice"]["top1"]),
                 "test top-1": _percent(metrics["finetuned"]["top1"]),
-                "before tuning": _percent(metrics["slice"]["top1"]),
             }
         )
     return rows
@@ -53,16 +55,18 @@ def budgets(names: Iterable[str]) -> Rows:
 
 def show(console: Console, budget_names: Iterable[str]) -> None:
     """Print the tables and where to look further."""
-    console.print(_table("The front", front()), _table("A model per budget", budgets(budget_names)))
-    hints = Table.grid(padding=(0, 2))
-    for command, purpose in (
-        ("joslim lookup --budget macs=50%", "the best model within a budget"),
-        (f"mlflow ui --backend-store-uri {tracking.uri()}", "runs, curves and the registry"),
-        ("prefect server start", "past runs of this flow"),
-        (str(paths.root() / paths.REPORT_PAGE), "the report; open it in a browser"),
+    model = _registered()["model"]
+    console.print(
+        _table("The front of error against cost", front()),
+        _table(f"A model for every budget: versions of {model}", budgets(budget_names)),
+    )
+    for purpose, command in (
+        ("the best model within a budget", "joslim lookup --budget macs=50%"),
+        ("runs, curves and the registry", f"mlflow ui --backend-store-uri {tracking.uri()}"),
+        ("past runs of this flow", "prefect server start"),
+        ("the report, for a browser", str(paths.root() / paths.REPORT_PAGE)),
     ):
-        hints.add_row(f"[cyan]{command}[/]", purpose)
-    console.print(hints)
+        console.print(f"{purpose:<32}[cyan]{command}[/]", soft_wrap=True)
 
 
 async def publish_front() -> None:
@@ -81,9 +85,13 @@ async def publish_front() -> None:
 
 async def publish_budgets(names: Iterable[str]) -> None:
     """Put the registered model of every budget into Prefect's artifacts."""
-    await acreate_table_artifact(
-        budgets(names), key="budgets", description="The registered model of every budget."
-    )
+    description = f"The model of every budget: versions of {_registered()['model']}."
+    await acreate_table_artifact(budgets(names), key="budgets", description=description)
+
+
+def _registered() -> dict[str, Any]:
+    registered: dict[str, Any] = json.loads((paths.root() / paths.REGISTERED).read_text())
+    return registered
 
 
 def _costs(numbers: Mapping[str, Any]) -> dict[str, str]:
@@ -96,10 +104,11 @@ def _percent(fraction: str | float) -> str:
 
 
 def _table(title: str, rows: Rows) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1)
+    )
     for column in rows[0]:
-        text = column in ("budget", "model")
-        table.add_column(column, justify="left" if text else "right", no_wrap=True)
+        table.add_column(column, justify="left" if column == "budget" else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row.values())
     return table

@@ -55,6 +55,7 @@ class Screen:
                 self.rows[self._cursor] = ""
             elif code in ("h", "l") and args == "?25":
                 self._cursor_hidden = code == "l"
+                finished += [] if self._cursor_hidden else self._finish_above()
             elif code == "m" or not text.startswith("\x1b"):
                 if self._redraws and code is None:
                     finished += self._finish_above()
@@ -141,8 +142,8 @@ class Display:
             yield stage
         finally:
             self._running.remove(stage)
-            outcome = Text.from_markup(f"{stage.outcome}, [dim]{stage.duration}[/]")
-            self._print(MARKS[stage.outcome], name, outcome)
+            took = "" if stage.outcome == "cached" else f" [dim]{stage.duration}[/]"
+            self._print(MARKS[stage.outcome], name, Text.from_markup(stage.outcome + took))
 
     def line(self, stage: Stage, text: str) -> None:
         """Print a finished line of the stage above the running stages."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipelines import tracking
 from pipelines.records.types import LoggedModel as LoggedModel
+from pipelines.records.types import NotRegisteredError as NotRegisteredError
 from pipelines.records.types import Query as Query
 from pipelines.records.types import Records as Records
 from pipelines.records.types import RegisteredModel as RegisteredModel
@@ -19,13 +20,13 @@ def connect() -> Records:
     """The fastest way to read the records at `tracking.uri`.
 
     Raises:
-        RegistryError: If that is the embedded database and it does not exist.
+        NotRegisteredError: If that is the embedded database and it does not exist.
     """
     uri = tracking.uri()
     if uri.startswith("sqlite:///"):
         path = Path(uri.removeprefix("sqlite:///"))
         if not path.is_file():
-            raise RegistryError(
+            raise NotRegisteredError(
                 f"no registry at {path}; expected a finished pipeline (`dvc repro`) there, "
                 "or MLFLOW_TRACKING_URI set to where one is"
             )

@@ -60,7 +60,7 @@ class Database:
             "SELECT m.model_id, m.artifact_location FROM logged_models m"
             " JOIN logged_model_tags t ON t.model_id = m.model_id"
             " WHERE t.tag_key = 'front' AND t.tag_value = ? AND m.lifecycle_stage = 'active'"
-            f"{limits} ORDER BY {order}",
+            f"{limits} ORDER BY {order}, m.creation_timestamp_ms DESC, m.model_id",
             query.front,
             *(part for limit in query.limits.items() for part in limit),
             *(name for name, _ in query.order),

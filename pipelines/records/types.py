@@ -11,7 +11,11 @@ PREFIX = "joslim-"
 
 
 class RegistryError(JoslimError, LookupError):
-    """A registry that cannot be reached, or does not hold what was asked for."""
+    """A registry that cannot be read, or a model that cannot be chosen from it."""
+
+
+class NotRegisteredError(RegistryError):
+    """A registry that does not hold what was asked for."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,13 @@ class Query:
     Attributes:
         front: Value of the models' tag ``front``.
         limits: Largest value per metric.
-        order: Metrics with whether they ascend; the first decides.
+        order: Metrics with whether they ascend; the first decides, then the next; the newest model
+            comes first among equals, one without the metric last.
     """
 
     front: str
     limits: Mapping[str, float] = field(default_factory=dict)
-    order: Sequence[tuple[str, bool]] = (("macs", True),)
+    order: Sequence[tuple[str, bool]] = (("macs", True), ("val_top1", True))
 
     @property
     def filter_string(self) -> str:

@@ -315,6 +315,21 @@ class TestJoslim:
         strategy.tell(strategy.space.full, losses[1])
         assert strategy.cost.fraction(strategy.ask(0.5)) == pytest.approx(0.5, abs=0.01 + 1e-9)
 
+    def test_does_not_depend_on_the_number_of_threads(self):
+        num_threads = torch.get_num_threads()
+        strategies = [observed("joslim", n=200) for _ in range(2)]
+        proposed = []
+        for strategy, count in zip(strategies, (1, 2), strict=True):
+            torch.set_num_threads(count)
+            try:
+                proposed.append(strategy.ask(0.5))
+                assert torch.get_num_threads() == count
+            finally:
+                torch.set_num_threads(num_threads)
+        assert proposed[0] == proposed[1]
+        hyperparameters = [strategy.state_dict()["hyperparameters"] for strategy in strategies]
+        assert hyperparameters[0] == hyperparameters[1]
+
     def test_works_where_gradients_are_off(self):
         strategy, same = observed("joslim", n=5), observed("joslim", n=5)
         with torch.no_grad():

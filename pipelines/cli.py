@@ -1,0 +1,154 @@
+"""The ``joslim`` command: ask the registry for models."""
+
+import json
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from itertools import zip_longest
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperGroup
+
+from joslim.errors import JoslimError
+from pipelines import lookup as registry_lookup
+from pipelines.budgets import parse_budget
+from pipelines.lookup import Entry
+from pipelines.model_card import HEADINGS, cells
+from pipelines.records import connect
+
+
+class _Commands(TyperGroup):
+    """Expected errors become one line and exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except JoslimError as error:
+            Console(stderr=True, highlight=False).print("[bold red]error:[/] ", end="")
+            print(error, file=sys.stderr)
+            raise typer.Exit(1) from error
+
+
+class Format(StrEnum):
+    """File formats of `export`."""
+
+    ONNX = "onnx"
+    PT2 = "pt2"
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Find the best model for a budget in the registry at MLFLOW_TRACKING_URI, or in the "
+    "checkout's own.",
+)
+
+_BUDGET = typer.Option(
+    "--budget",
+    "-b",
+    metavar="LIMITS",
+    help="Limits on macs, params, memory or latency: macs=12M, macs=50% (of the full network), "
+    "or several that hold together: macs=12M,memory=4MiB.",
+)
+Name = Annotated[
+    str | None, typer.Option("--model", help="Registered model, if there are several.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def lookup(
+    budget: Annotated[list[str], _BUDGET],
+    model: Name = None,
+    as_json: Json = False,
+) -> None:
+    """The version with the best validation top-1 within each --budget."""
+    budgets = [parse_budget(text) for text in budget]
+    records = connect()
+    chosen = registry_lookup.find_model(records, model)
+    found = [registry_lookup.best_within(records, chosen, limits) for limits in budgets]
+    if as_json:
+        rows = [{"budget": b, **_json(e)} for b, e in zip(budget, found, strict=True)]
+        print(json.dumps(rows, indent=1))
+        return
+    _print(chosen.name, found, budgets=budget)
+    for uri in dict.fromkeys(entry.uri for entry in found):
+        print(uri)
+
+
+@app.command()
+def front(model: Name = None, as_json: Json = False) -> None:
+    """All versions of the current front and of its budgets, cheapest first."""
+    records = connect()
+    chosen = registry_lookup.find_model(records, model)
+    entries = registry_lookup.current_front(records, chosen)
+    if as_json:
+        print(json.dumps([_json(entry) for entry in entries], indent=1))
+    else:
+        _print(chosen.name, entries)
+
+
+@app.command()
+def export(
+    budget: Annotated[str, _BUDGET],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    format: Annotated[Format, typer.Option("--format", help="File format.")] = Format.ONNX,
+    model: Name = None,
+) -> None:
+    """Write the best model within a budget as a file: images in [0, 1] to logits."""
+    limits = parse_budget(budget)
+    records = connect()
+    entry = registry_lookup.best_within(records, registry_lookup.find_model(records, model), limits)
+    from pipelines import export as exporter
+    from pipelines import registry
+
+    program = registry.download(entry, "data/model.pt2")
+    if format is Format.ONNX:
+        exporter.to_onnx(program, output)
+    else:
+        exporter.to_pt2(program, output)
+    print(f"{entry.uri} -> {output}")
+
+
+def _json(entry: Entry) -> dict[str, Any]:
+    return {
+        "uri": entry.uri,
+        "model": entry.name,
+        "version": entry.version,
+        "kind": entry.kind,
+        "id": entry.id,
+        "aliases": list(entry.aliases),
+        "widths": [int(width) for width in entry.logged.tags["widths"].split("-")],
+        **entry.numbers,
+    }
+
+
+def _print(title: str, entries: Sequence[Entry], budgets: Sequence[str] = ()) -> None:
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    if budgets:
+        table.add_column("budget", overflow="fold")
+    for heading in ("version", *HEADINGS):
+        justify: Literal["left", "right"] = "left" if heading == "version" else "right"
+        table.add_column(heading, justify=justify, no_wrap=True)
+    for entry, budget in zip_longest(entries, budgets):
+        version = f"{entry.version} {entry.id if entry.kind == 'budget' else ''}"
+        table.add_row(*([budget] if budgets else []), version, *cells(entry.numbers))
+    Console(highlight=False).print(table)
+
+
+if __name__ == "__main__":
+    app()

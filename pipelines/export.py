@@ -1,0 +1,65 @@
+"""Writes a registered model as a file of its own."""
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import torch
+
+from joslim.errors import JoslimError
+
+TOLERANCE = 1e-4
+_ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+class ExportError(JoslimError, RuntimeError):
+    """A model that cannot be written in the wanted format."""
+
+
+def to_pt2(program: Path, output: Path) -> None:
+    """Copy the `torch.export` program of a registered model."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(program, output)
+
+
+def to_onnx(program: Path, output: Path) -> None:
+    """Convert a `torch.export` program to ONNX and check that ONNX Runtime agrees with it.
+
+    Raises:
+        ExportError: If the extra ``onnx`` is not installed, or an output differs by more than 1e-4.
+    """
+    missing = [name for name in _ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ExportError(
+            f"format onnx needs {', '.join(missing)}; install it with `pip install 'joslim[onnx]'`"
+        )
+    exported = torch.export.load(program)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    converted = torch.onnx.export(
+        exported, input_names=["images"], output_names=["logits"], verbose=False
+    )
+    assert converted is not None
+    converted.save(output, external_data=False)
+    difference = _difference(exported, output)
+    if not difference <= TOLERANCE:
+        output.unlink()
+        raise ExportError(
+            f"{output}: ONNX Runtime differs from PyTorch by {difference:.2g}; "
+            f"expected at most {TOLERANCE:g}"
+        )
+
+
+@torch.no_grad()
+def _difference(exported: torch.export.ExportedProgram, onnx: Path) -> float:
+    """Largest difference of a logit, over batches of one and of three."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(onnx)
+    (args, _), module = exported.example_inputs, exported.module()
+    generator = torch.Generator().manual_seed(0)
+    differences = []
+    for batch in (1, 3):
+        images = torch.rand(batch, *args[0].shape[1:], generator=generator)
+        (logits,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+        differences.append((module(images) - torch.from_numpy(logits)).abs().max().item())
+    return max(differences)

@@ -1,0 +1,72 @@
+"""What people read on a registered model's page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipelines.budgets import QUANTITIES
+from pipelines.lookup import Entry
+
+MAX_LENGTH = 5000
+"""Characters that MLflow keeps of a description."""
+
+_TOPS = {"val_top1": "val top-1", "test_top1": "test top-1"}
+
+HEADINGS = (*QUANTITIES, *_TOPS.values())
+"""Of the columns that `cells` fills."""
+
+
+def cells(numbers: Mapping[str, float]) -> list[str]:
+    """A row of a table for people; empty where a number is not known."""
+    costs, tops = _costs(numbers), _tops(numbers)
+    return [costs.get(name, "") for name in QUANTITIES] + [tops.get(key, "") for key in _TOPS]
+
+
+def tags(numbers: Mapping[str, float], widths: str) -> dict[str, str]:
+    """A version's numbers for people; lookups compare the model's metrics, not these."""
+    return {**_costs(numbers), **_tops(numbers), "widths": widths}
+
+
+def sentence(numbers: Mapping[str, float]) -> str:
+    """``11.8M macs, 78k params, …; 91.20% val top-1``."""
+    costs = (f"{cost} {name}" for name, cost in _costs(numbers).items())
+    tops = (f"{top} {_TOPS[key]}" for key, top in _tops(numbers).items())
+    return f"{', '.join(costs)}; {', '.join(tops)}"
+
+
+def describe(
+    spec: Mapping[str, Any], dataset: str, classes: Sequence[str], entries: Sequence[Entry]
+) -> str:
+    """The registered model's description, in Markdown.
+
+    Args:
+        spec: Of any of the sub-networks.
+        dataset: Its name.
+        classes: Class names, in the order of the logits.
+        entries: All versions of the current front.
+    """
+    name = entries[0].name
+    image = f"{spec['in_channels']}×{spec['image_size']}×{spec['image_size']}"
+    head = (
+        f"One **{spec['network']}**, trained once on **{dataset}**: a version for every width "
+        "configuration of its front, and one fine-tuned for every budget.\n\n"
+        f"Takes float32 images in [0, 1] of shape N×{image}; gives {len(classes)} logits: "
+        f"{', '.join(classes)}.\n\n"
+        f'```python\nmlflow.pytorch.load_model("models:/{name}/{entries[-1].version}")\n```\n\n'
+        f"| version | budget | {' | '.join(HEADINGS)} |\n|---|---|{'---:|' * len(HEADINGS)}\n"
+    )
+    budgets_last = sorted(entries, key=lambda e: (e.numbers["macs"], e.kind == "budget"))
+    return (head + "\n".join(map(_row, budgets_last)))[:MAX_LENGTH]
+
+
+def _row(entry: Entry) -> str:
+    budget = f"**{entry.id}**" if entry.kind == "budget" else ""
+    return f"| {' | '.join([str(entry.version), budget, *cells(entry.numbers)])} |"
+
+
+def _costs(numbers: Mapping[str, float]) -> dict[str, str]:
+    known = (q for q in QUANTITIES.values() if q.column in numbers)
+    return {q.name: q.format(numbers[q.column]) for q in known}
+
+
+def _tops(numbers: Mapping[str, float]) -> dict[str, str]:
+    return {key: f"{numbers[key]:.2%}" for key in _TOPS if key in numbers}

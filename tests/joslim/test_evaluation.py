@@ -1,0 +1,135 @@
+"""Measuring, batch-norm recalibration, fine-tuning, and networks on disk."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from test_training import config, data
+from torch import nn
+
+import joslim
+from joslim.calibration import batch_statistics, recalibrate_batchnorm
+from joslim.errors import CheckpointError, NetworkError
+from joslim.evaluation import latency_ms, measure
+from joslim.finetuning import finetune
+from joslim.storage import NetworkSpec, load_supernet, save_subnetwork, save_supernet
+
+
+def test_measure_equals_a_hand_worked_case():
+    logits = torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [0.0, 2.0]])
+    labels = torch.tensor([0, 1, 1, 1])
+    result = measure(nn.Identity(), [(logits[:3], labels[:3]), (logits[3:], labels[3:])])
+    confidence = torch.tensor(2.0).sigmoid().item()
+    assert result.top1 == 0.75
+    assert result.top5 == 1.0
+    assert result.loss == pytest.approx(0.25 * 2 + -torch.tensor(confidence).log().item())
+    assert result.ece == pytest.approx(abs(confidence - 0.75))
+    assert result.confusion.tolist() == [[1, 0], [1, 2]]
+
+
+def test_recalibrated_statistics_are_those_of_the_data():
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(3)
+    model = nn.Sequential(norm, nn.Dropout(0.5))
+    batches = torch.randn(8, 16, 3, 4, 4) * 2 + 5
+    recalibrate_batchnorm(model, batches)
+    pixels = batches.permute(2, 0, 1, 3, 4).flatten(1)
+    torch.testing.assert_close(norm.running_mean, pixels.mean(1))
+    expected = batches.permute(0, 2, 1, 3, 4).flatten(2).var(2).mean(0)
+    torch.testing.assert_close(norm.running_var, expected)
+    assert norm.momentum == 0.1
+    assert not model.training
+
+
+def test_batch_statistics_leave_no_trace():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5)).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    x = torch.randn(16, 3, 4, 4) * 3 + 1
+    with batch_statistics(model):
+        normalised = model(x)
+    assert normalised.mean().abs() < 1e-5
+    assert model[1].training
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_latency_is_measured_on_one_thread_and_puts_threads_back():
+    threads = torch.get_num_threads()
+    assert latency_ms(nn.Linear(4, 4), torch.zeros(1, 4), repeats=3) > 0
+    assert torch.get_num_threads() == threads
+
+
+def test_finetuning_never_ends_worse_on_val():
+    torch.manual_seed(0)
+    model = spec().build().extract(spec().build().space.smallest)
+    images = data()
+    start = measure(model, images.batches(32)).loss
+    options = {"epochs": 2.5, "learning_rate": 0.05, "seed": 0}
+    steps = list(finetune(model, images, images, config(), **options))
+    assert len(steps) == steps[-1].num_steps == 22
+    end = measure(model, images.batches(32)).loss
+    assert end == pytest.approx(steps[-1].val_loss)
+    assert end < start
+
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    list(finetune(model, images, images, config(), epochs=1, learning_rate=1e9, seed=0))
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def spec() -> NetworkSpec:
+    return NetworkSpec("resnet8-half", 10, 1, 12, (0.3,), (0.4,), 0.42, None)
+
+
+def test_a_saved_subnetwork_loads_with_the_same_outputs(tmp_path: Path):
+    torch.manual_seed(0)
+    network = spec().build().eval()
+    widths = network.space.random(torch.Generator().manual_seed(1))
+    x = torch.rand(2, 1, 12, 12)
+    save_supernet(tmp_path / "supernet", network, spec())
+    save_subnetwork(tmp_path / "sub", network.extract(widths), spec(), widths, {"id": "w-1"})
+    torch.testing.assert_close(joslim.load(tmp_path / "sub")(x), network(x, widths))
+    loaded, loaded_spec = load_supernet(tmp_path / "supernet")
+    assert loaded_spec == spec()
+    assert torch.equal(loaded.eval()(x), network(x))
+
+
+def test_damaged_networks_are_named(tmp_path: Path):
+    with pytest.raises(CheckpointError, match=r"spec.json cannot be read"):
+        joslim.load(tmp_path)
+    network = spec().build()
+    save_supernet(tmp_path, network, spec())
+    content = json.loads((tmp_path / "spec.json").read_text())
+    (tmp_path / "spec.json").write_text(json.dumps({**content, "widths": [7] * 6}))
+    with pytest.raises(CheckpointError, match=r"weights.safetensors does not fit"):
+        joslim.load(tmp_path)
+    (tmp_path / "spec.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"is not a network's spec: 'mean'"):
+        joslim.load(tmp_path)
+
+
+def tiny_factory(num_classes: int, in_channels: int) -> nn.Module:
+    """A user's own network, named as test_evaluation:tiny_factory."""
+    return nn.Sequential(nn.Conv2d(in_channels, 8, 3), nn.Flatten(), nn.LazyLinear(num_classes))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet9", r"network is 'resnet9'; expected one of resnet8, resnet14"),
+        ("resnet8-third", r"network is 'resnet8-third'; expected one of"),
+        ("torchvision:resnet19", r"torchvision has no network 'resnet19'; it has alexnet"),
+        ("nowhere:net", r"network 'nowhere:net' cannot be imported"),
+        ("torchvision:resnet18", r"takes images of 3 channels, not 1; set data.channels to 3"),
+    ],
+)
+def test_unknown_networks_are_refused(name: str, message: str):
+    with pytest.raises(NetworkError, match=message):
+        joslim.networks.create(name, 10, in_channels=1)
+
+
+def test_a_factory_is_called_by_name():
+    model = joslim.networks.create("test_evaluation:tiny_factory", 7, in_channels=2)
+    assert model(torch.zeros(1, 2, 5, 5)).shape == (1, 7)

@@ -1,0 +1,137 @@
+"""The sandwich step and the training loop."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from pydantic import ValidationError
+
+import joslim
+from joslim import costs, search
+from joslim.data import ImageSet
+from joslim.errors import CheckpointError, DataError
+from joslim.training import Trainer, TrainingConfig, learning_rate_at, sandwich_step
+
+
+def config(**changes) -> TrainingConfig:
+    values = {
+        "epochs": 2,
+        "batch_size": 8,
+        "learning_rate": 0.05,
+        "warmup_fraction": 0.2,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "label_smoothing": 0.0,
+        "distillation_weight": 1.0,
+        "crop_padding": 1,
+        "flip": True,
+        "num_proposals": 2,
+        "steps_per_proposal": 3,
+        "refresh_images": 16,
+        "checkpoint_steps": 4,
+    }
+    return TrainingConfig(**{**values, **changes})
+
+
+def data(num_images: int = 72) -> ImageSet:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (num_images, 1, 12, 12), generator=generator).byte()
+    return ImageSet(images, torch.randint(0, 10, (num_images,), generator=generator))
+
+
+def trainer(**changes) -> Trainer:
+    torch.manual_seed(0)
+    model = joslim.networks.create("resnet8-half", 10, in_channels=1)
+    network = joslim.slimmable(model, torch.zeros(2, 1, 12, 12))
+    strategy = search.create(
+        "joslim", space=network.space, cost=costs.macs(network), seed=0, num_initial=4
+    )
+    return Trainer(network, strategy, data(), config(**changes), seed=0)
+
+
+def test_gradients_of_a_sandwich_step_are_the_sum_of_separate_backward_passes():
+    torch.manual_seed(0)
+    x, labels = torch.randn(8, 1, 12, 12, dtype=torch.float64), torch.randint(0, 10, (8,))
+    model = joslim.networks.create("resnet8-half", 10, in_channels=1).double()
+    network = joslim.slimmable(model, x).train()
+    sampled = [network.space.smallest, network.space.uniform(0.7)]
+    losses = sandwich_step(network, x, labels, sampled)
+    together = {name: p.grad.clone() for name, p in network.named_parameters()}
+
+    network.zero_grad()
+    logits = network(x)
+    separate = [F.cross_entropy(logits, labels)]
+    targets = logits.detach().softmax(1)
+    for widths in sampled:
+        separate.append(-(targets * network(x, widths).log_softmax(1)).sum(1).mean())
+    torch.stack(separate).sum().backward()
+    assert losses == pytest.approx([loss.item() for loss in separate])
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(together[name], parameter.grad)
+
+
+def test_distillation_weight_mixes_teacher_and_labels():
+    torch.manual_seed(0)
+    x, labels = torch.randn(8, 1, 12, 12), torch.randint(0, 10, (8,))
+    network = joslim.slimmable(joslim.networks.create("resnet8-half", 10, in_channels=1), x)
+    smallest = network.space.smallest
+    logits = network(x, smallest)
+    _, labels_only = sandwich_step(network, x, labels, [smallest], distillation_weight=0.0)
+    assert labels_only == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+    _, teacher_only = sandwich_step(network, x, labels, [smallest])
+    _, half = sandwich_step(network, x, labels, [smallest], distillation_weight=0.5)
+    assert half == pytest.approx((labels_only + teacher_only) / 2, rel=1e-5)
+
+
+def test_interrupted_training_equals_uninterrupted(tmp_path: Path):
+    whole = trainer()
+    curve = [progress.full_loss for progress in whole.run()]
+
+    file = tmp_path / "checkpoint.pt"
+    for progress in trainer().run(file):
+        if progress.step == 9:
+            break
+    resumed = trainer()
+    rest = [progress.full_loss for progress in resumed.run(file)]
+    assert rest == curve[8:]
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, resumed.network.state_dict()[name]), name
+    assert whole.strategy.state_dict() == resumed.strategy.state_dict()
+
+
+def test_history_holds_every_visited_width_under_the_final_weights():
+    run = trainer()
+    steps = list(run.run())
+    assert len(steps) == run.num_steps == 14
+    assert steps[-1].num_visited == len(run.strategy.history) > 2
+    assert run.strategy.history.losses.isfinite().all()
+
+
+def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path: Path):
+    file = tmp_path / "checkpoint.pt"
+    file.write_bytes(b"not a checkpoint")
+    with pytest.raises(CheckpointError, match=r"checkpoint.pt is damaged"):
+        next(trainer().run(file))
+    torch.save({"step": 3}, file)
+    with pytest.raises(CheckpointError, match=r"does not fit this training"):
+        next(trainer().run(file))
+
+
+def test_learning_rate_rises_and_falls_to_zero():
+    rates = [learning_rate_at(step, 100, config(learning_rate=0.5)) for step in range(100)]
+    peak = rates.index(max(rates))
+    assert peak == 20
+    assert rates[:21] == sorted(rates[:21])
+    assert rates[20:] == sorted(rates[20:], reverse=True)
+    assert max(rates) == 0.5
+    assert 0 < rates[-1] < 1e-3
+
+
+def test_too_few_images_are_refused():
+    with pytest.raises(DataError, match=r"training.refresh_images is 80, but there are only 72"):
+        trainer(refresh_images=80)
+    with pytest.raises(DataError, match=r"training.batch_size is 60, but only 56 images are left"):
+        trainer(batch_size=60)
+    with pytest.raises(ValidationError, match="distillation_weight"):
+        config(distillation_weight=1.5)

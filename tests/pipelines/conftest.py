@@ -1,0 +1,17 @@
+import pytest
+import small_project
+from small_project import Project
+
+
+@pytest.fixture(scope="session")
+def project_files(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Not registered yet; copy it before changing it."""
+    return small_project.make(tmp_path_factory.mktemp("files") / "project")
+
+
+@pytest.fixture(scope="session")
+def registered_project(project_files: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Registered once; not to be changed."""
+    project = project_files.copy(tmp_path_factory.mktemp("registered") / "project")
+    project.register()
+    return project

@@ -1,0 +1,122 @@
+"""A small project as the stages before `register` leave it."""
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from joslim import costs
+from joslim.storage import NetworkSpec, save_subnetwork
+from pipelines import register
+
+SPEC = NetworkSpec("resnet8", 10, 1, 12, (0.3,), (0.2,), min_width=0.25, divisor=None)
+WIDTH_MULTS = {"w-small": 0.25, "w-medium": 0.5, "w-full": 1.0}
+VAL_TOP1 = {"w-small": 0.80, "w-medium": 0.85, "w-full": 0.91}
+
+
+@dataclass
+class Project:
+    """A checkout with a front of three and a budget ``tiny`` of its own."""
+
+    root: Path
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Work inside it, with its embedded database."""
+        before = Path.cwd()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+            os.chdir(self.root)
+            try:
+                yield
+            finally:
+                os.chdir(before)
+
+    def register(self) -> list[dict[str, Any]]:
+        """Run the stage; returns the versions that it wrote down."""
+        with self.entered():
+            register.main()
+        return json.loads((self.root / "reports/registered.json").read_text())["versions"]
+
+    def rows(self) -> list[dict[str, str]]:
+        with (self.root / "reports/front/front.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def write_rows(self, rows: list[dict[str, Any]]) -> None:
+        for name in ("front", "candidates"):
+            with (self.root / f"reports/front/{name}.csv").open("w", newline="") as file:
+                writer = csv.DictWriter(file, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+
+    def copy(self, target: Path) -> "Project":
+        """Its files without a registry."""
+        skip = shutil.ignore_patterns("mlflow.db", "mlruns", ".joslim", "registered.json")
+        return Project(Path(shutil.copytree(self.root, target, ignore=skip)))
+
+    def add_budget(self, name: str, front_id: str, val_top1: float, limits: dict[str, str]) -> None:
+        """A fine-tuned model as `finetune` and `evaluate` leave it."""
+        shutil.copytree(self.root / "models/front" / front_id, self.root / "models/budgets" / name)
+        row = next(row for row in self.rows() if row["id"] == front_id)
+        metrics = {
+            "budget": name,
+            "front_id": front_id,
+            "limits": limits,
+            "macs": int(row["macs"]),
+            "params": int(row["params"]),
+            "memory_bytes": int(row["memory_bytes"]),
+            "latency_ms": 1.4,
+            "val_top1": val_top1,
+            "slice": {"top1": 0.84, "top5": 0.98, "loss": 0.5, "ece": 0.02},
+            "finetuned": {"top1": 0.855, "top5": 0.985, "loss": 0.45, "ece": 0.01},
+        }
+        folder = self.root / "reports/evaluate" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+
+
+def make(root: Path) -> Project:
+    """A project that is not registered yet."""
+    for folder in ("data/prepared", "reports/front", "reports/evaluate/tiny"):
+        (root / folder).mkdir(parents=True)
+    (root / "dvc.yaml").touch()
+    (root / "params.yaml").write_text("budgets: {tiny: {macs: 50%}}\n")
+    dataset = {"name": "toy", "classes": [f"class {i}" for i in range(10)]}
+    (root / "data/prepared/dataset.json").write_text(json.dumps(dataset))
+
+    torch.manual_seed(0)
+    network = SPEC.build()
+    network.eval()
+    sizes = {name: cost(network) for name, cost in costs.COSTS.items()}
+    rows = []
+    for name, width_mult in WIDTH_MULTS.items():
+        widths = network.space.uniform(width_mult)
+        folder = root / "models/front" / name
+        save_subnetwork(folder, network.extract(widths), SPEC, widths, {"id": name})
+        rows.append(
+            {
+                "id": name,
+                "macs": sizes["macs"](widths),
+                "macs_fraction": sizes["macs"].fraction(widths),
+                "params": sizes["params"](widths),
+                "memory_bytes": sizes["memory"](widths),
+                "latency_ms": round(1 + width_mult, 3),
+                "val_loss": 0.5,
+                "val_top1": VAL_TOP1[name],
+                "val_top5": 0.99,
+                "source": "full" if width_mult == 1 else "visited",
+                "widths": "-".join(map(str, widths)),
+            }
+        )
+    project = Project(root)
+    project.write_rows(rows)
+    project.add_budget("tiny", "w-medium", val_top1=0.86, limits={"macs": "50%"})
+    return project
