@@ -136,18 +136,19 @@ def _print(title: str, entries: Sequence[Entry], budgets: Sequence[str] = ()) ->
         title_justify="left",
         title_style="bold",
         box=SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
     )
     if budgets:
-        table.add_column("budget", overflow="fold")
+        table.add_column("budget", no_wrap=True)
     for heading in ("version", *HEADINGS):
         justify: Literal["left", "right"] = "left" if heading == "version" else "right"
         table.add_column(heading, justify=justify, no_wrap=True)
     for entry, budget in zip_longest(entries, budgets):
         version = f"{entry.version} {entry.id if entry.kind == 'budget' else ''}"
-        table.add_row(*([budget] if budgets else []), version, *cells(entry.numbers))
-    Console(highlight=False).print(table)
+        limits = [budget.replace(",", ",\n")] if budgets else []
+        table.add_row(*limits, version, *cells(entry.numbers))
+    Console(highlight=False).print(table, "")
 
 
 if __name__ == "__main__":

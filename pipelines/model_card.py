@@ -21,9 +21,10 @@ def cells(numbers: Mapping[str, float]) -> list[str]:
     return [costs.get(name, "") for name in QUANTITIES] + [tops.get(key, "") for key in _TOPS]
 
 
-def tags(numbers: Mapping[str, float], widths: str) -> dict[str, str]:
-    """A version's numbers for people; lookups compare the model's metrics, not these."""
-    return {**_costs(numbers), **_tops(numbers), "widths": widths}
+def tags(numbers: Mapping[str, float]) -> dict[str, str]:
+    """What tells versions apart in a list; the model's metrics have the rest."""
+    shown = {**_costs(numbers), **_tops(numbers)}
+    return {key: shown[key] for key in ("macs", *_TOPS) if key in shown}
 
 
 def sentence(numbers: Mapping[str, float]) -> str:
@@ -42,25 +43,34 @@ def describe(
         spec: Of any of the sub-networks.
         dataset: Its name.
         classes: Class names, in the order of the logits.
-        entries: All versions of the current front.
+        entries: All versions of the current front; a budget's is the last.
     """
-    name = entries[0].name
+    name, budget = entries[-1].name, entries[-1].aliases[0]
     image = f"{spec['in_channels']}×{spec['image_size']}×{spec['image_size']}"
     head = (
         f"One **{spec['network']}**, trained once on **{dataset}**: a version for every width "
-        "configuration of its front, and one fine-tuned for every budget.\n\n"
+        "configuration of its front, and one fine-tuned for every budget. "
+        "`joslim lookup --budget macs=50%` names the best one within a budget.\n\n"
         f"Takes float32 images in [0, 1] of shape N×{image}; gives {len(classes)} logits: "
         f"{', '.join(classes)}.\n\n"
-        f'```python\nmlflow.pytorch.load_model("models:/{name}/{entries[-1].version}")\n```\n\n'
-        f"| version | budget | {' | '.join(HEADINGS)} |\n|---|---|{'---:|' * len(HEADINGS)}\n"
+        f'```python\nmodel = mlflow.pytorch.load_model("models:/{name}@{budget}")\n```\n\n'
+        f"{_row(['version', 'budget', *HEADINGS])}\n|---|---|{'---:|' * len(HEADINGS)}\n"
     )
     budgets_last = sorted(entries, key=lambda e: (e.numbers["macs"], e.kind == "budget"))
-    return (head + "\n".join(map(_row, budgets_last)))[:MAX_LENGTH]
+    rows = (
+        _row([str(e.version), f"**{e.id}**" if e.kind == "budget" else "", *cells(e.numbers)])
+        for e in budgets_last
+    )
+    return (head + "\n".join(rows))[:MAX_LENGTH]
 
 
-def _row(entry: Entry) -> str:
-    budget = f"**{entry.id}**" if entry.kind == "budget" else ""
-    return f"| {' | '.join([str(entry.version), budget, *cells(entry.numbers)])} |"
+def _row(cells: Sequence[str]) -> str:
+    """A row of a Markdown table.
+
+    MLflow's page leaves no room between columns, so cells bring it; space at a cell's end would be
+    trimmed, but for the invisible character behind it.
+    """
+    return "|" + "".join(f"{cell}\N{EM SPACE}\N{ZERO WIDTH SPACE}|" for cell in cells)
 
 
 def _costs(numbers: Mapping[str, float]) -> dict[str, str]:

@@ -28,7 +28,9 @@ def main() -> None:
     collection = collect()
     entries = registry.registered(collection)
     if entries is None:
-        with tracking.stage_run("register", params={"model": collection.name}) as run:
+        digest = _read_json(paths.PREPARED / "dataset.json")["digest"]
+        logged = {"model": collection.name}
+        with tracking.stage_run("register", params=logged, data_digest=digest) as run:
             entries = registry.register(collection, run, track)
             run.metrics({"num_versions": len(entries)})
     versions = [
@@ -77,7 +79,8 @@ def _front() -> Iterator[Submission]:
             row["id"],
             paths.FRONT / row["id"],
             numbers,
-            model_card.tags(numbers, row["widths"]),
+            {"widths": row["widths"]},
+            model_card.tags(numbers),
             f"A slice of the supernet, not fine-tuned: {model_card.sentence(numbers)}.",
         )
 
@@ -95,7 +98,8 @@ def _budgets() -> Iterator[Submission]:
             name,
             folder,
             numbers,
-            {**model_card.tags(numbers, widths), "limits": limits},
+            {"widths": widths, "limits": limits},
+            model_card.tags(numbers),
             f"Fine-tuned for the budget {name} ({limits}): {model_card.sentence(numbers)}.",
         )
 
@@ -114,7 +118,7 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(_read(path))
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise DataError(f"{path} is not JSON: {error}") from error
 
 

@@ -34,7 +34,8 @@ class Submission:
         id: The front's id of it, or the budget's name.
         folder: What `joslim.load` reads.
         numbers: Metrics; unknown ones left out.
-        tags: For people, on the version's page.
+        tags: Of the model.
+        labels: Tags of the version, for people.
         summary: A sentence for people.
     """
 
@@ -43,6 +44,7 @@ class Submission:
     folder: Path
     numbers: Mapping[str, float]
     tags: Mapping[str, str]
+    labels: Mapping[str, str]
     summary: str
 
     @cached_property
@@ -81,7 +83,7 @@ class Collection:
     @property
     def tags(self) -> dict[str, str]:
         """The registered model's, the decisive one last."""
-        full = {f"full_{column}": repr(cost) for column, cost in self.full.items()}
+        full = {f"full_{column}": f"{cost:.15g}" for column, cost in self.full.items()}
         return {**full, "current_front": self.front}
 
     @property
@@ -233,6 +235,7 @@ def _log(client: "MlflowClient", run_id: str, step: int, submission: Submission,
             "kind": submission.kind,
             "id": submission.id,
             "registered_model": name,
+            "mlflow.note.content": submission.summary,
             **submission.tags,
         },
     )
@@ -255,10 +258,13 @@ def _create_version(
         name,
         f"models:/{model_id}",
         run_id,
-        tags={"kind": submission.kind, "id": submission.id, **submission.tags},
+        tags={"id": submission.id, **submission.labels},
         description=submission.summary,
         model_id=model_id,
     )
+    # MLflow's server does so by itself, its sqlite store does not; the model's page reads it.
+    link = json.dumps([{"name": name, "version": created.version}])
+    client.set_logged_model_tags(model_id, {"mlflow.modelVersions": link})
     return int(created.version)
 
 

@@ -77,14 +77,12 @@ def _run() -> int:
 
 def _serve(cron: str | None) -> int:
     with _server() as wait:
-        from prefect.flows import EntrypointType
-
-        from pipelines.flow.pipeline import pipeline
+        from pipelines.flow.serving import serve
         from pipelines.params import load_params
 
         load_params()
         wait()
-        pipeline.serve("joslim", cron=cron, limit=1, entrypoint_type=EntrypointType.MODULE_PATH)
+        serve(_console, cron)
     return 0
 
 

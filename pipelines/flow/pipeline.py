@@ -10,7 +10,7 @@ from uuid import UUID
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed, State
 
 from pipelines import tracking
@@ -141,9 +141,10 @@ class _Run:
 
 @asynccontextmanager
 async def _running(budgets: Sequence[str]) -> AsyncIterator[_Run]:
-    """Show a run of the flow on the terminal and its progress in Prefect."""
+    """Show a run on the terminal, unless a deployment started it, and its progress in Prefect."""
     longest = max(budgets, key=len)
-    with Display(["register", f"finetune@{longest}", f"evaluate@{longest}"]) as display:
+    labels = ["register", f"finetune@{longest}", f"evaluate@{longest}"]
+    with Display(labels, enabled=deployment.id is None) as display:
         _display.set(display)
         progress_id = await acreate_progress_artifact(
             0.0, key="progress", description="Stages done."

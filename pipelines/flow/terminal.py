@@ -109,10 +109,11 @@ class Stage:
 
 
 class Display:
-    """Shows running stages on a terminal; without a terminal it shows nothing."""
+    """Shows running stages on a terminal; without one, or if not enabled, it shows nothing."""
 
-    def __init__(self, stages: Iterable[str]) -> None:
+    def __init__(self, stages: Iterable[str], *, enabled: bool = True) -> None:
         self._console = Console()
+        self._enabled = enabled and self._console.is_terminal and not self._console.is_dumb_terminal
         self._label_width = max(map(len, stages))
         self._running: list[Stage] = []
         self._spinner = Spinner("dots", style="cyan")
@@ -120,13 +121,11 @@ class Display:
 
     @property
     def columns(self) -> int | None:
-        """Width that a stage's own output may take; None without a terminal."""
-        if not self._console.is_terminal or self._console.is_dumb_terminal:
-            return None
-        return max(20, self._console.width - self._label_width - 4)
+        """Width that a stage's own output may take; None if nothing is shown."""
+        return max(20, self._console.width - self._label_width - 4) if self._enabled else None
 
     def __enter__(self) -> "Display":
-        if self.columns:
+        if self._enabled:
             self._live.start()
         return self
 
@@ -150,7 +149,7 @@ class Display:
         self._print("", stage.name, Text.from_ansi(text))
 
     def _print(self, mark: str, name: str, text: Text) -> None:
-        if self.columns:
+        if self._enabled:
             self._console.print(self._grid([(mark, name, text)]))
 
     def _render(self) -> RenderableType:

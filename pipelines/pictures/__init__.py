@@ -32,11 +32,12 @@ def plot_widths(
     front: pd.DataFrame,
     groups: Sequence[ChannelGroup],
     objective: str,
+    full_cost: float,
     path: Path,
     marks: Sequence[Mark] = (),
 ) -> None:
     """Save what `draw_widths` draws."""
-    save(draw_widths(front, groups, objective, marks), path)
+    save(draw_widths(front, groups, objective, full_cost, marks), path)
 
 
 def plot_curves(curves: pd.DataFrame, path: Path) -> None:

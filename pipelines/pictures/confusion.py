@@ -38,7 +38,7 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str], *, width: floa
     axes.set_title("rows: label, columns: prediction; % of a row")
     if len(names) <= _MOST_WITH_NUMBERS:
         for (row, column), value in np.ndenumerate(share):
-            if value >= 0.005:
+            if value >= 0.01:
                 color = "#ffffff" if row == column and value > 0.5 else PALETTE["ink"]
                 number = f"{100 * value:.0f}"
                 axes.text(column, row, number, ha="center", va="center", fontsize=8, color=color)

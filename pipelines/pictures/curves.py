@@ -9,7 +9,7 @@ from scipy.optimize import isotonic_regression
 
 from pipelines.pictures.style import PALETTE, styled
 
-_COLORS = {"full": "ink", "proposals": "blue", "smallest": "sky"}
+_COLORS = {"full": "ink", "proposals": "blue", "smallest": "teal"}
 
 
 @styled()
@@ -25,11 +25,15 @@ def draw_curves(curves: pd.DataFrame, *, width: float = 8.0) -> Figure:
     losses, rate = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     _draw_losses(losses, curves)
     rate.plot(curves.epoch, curves.learning_rate, lw=1.5, color=PALETTE["muted"])
-    rate.set(ylim=(0, 1.1 * curves.learning_rate.max()), title="learning rate")
+    peak = float(f"{curves.learning_rate.max():.2g}")
+    rate.set(ylim=(0, 1.1 * peak), yticks=[0, peak], title="learning rate")
     rate.set_xlabel("epochs", loc="left")
-    rate.yaxis.set_major_locator(MaxNLocator(2))
+    rate.xaxis.set_major_locator(MaxNLocator(8, steps=(1, 2, 5, 10)))
     rate.set_xlim(0, curves.epoch.iloc[-1])
+    plain = FuncFormatter(lambda value, _: f"{value:.3g}")
+    rate.xaxis.set_major_formatter(plain)
     for axes in (losses, rate):
+        axes.yaxis.set_major_formatter(plain)
         axes.grid(axis="y")
     return figure
 
@@ -45,7 +49,6 @@ def _draw_losses(axes: Axes, curves: pd.DataFrame) -> None:
         ends.append(smooth.iloc[-1])
     axes.set(yscale="log", title="loss, nats (log scale)")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="x", length=0)
     low, high = np.log(axes.get_ylim())

@@ -105,7 +105,7 @@ def _label_costs(axes: Axes, objective: str, full: float) -> None:
     fractions = (0.25, 0.5, 0.75, 1.0)
     labels = [f"{100 * f:.0f} %\n{QUANTITIES[objective].format(f * full)}" for f in fractions]
     axes.set_xticks([0, *(f * full for f in fractions)], ["0", *labels])
-    axes.set_xlabel(f"{COST_NAMES[objective]}, of the full network's", loc="left")
+    axes.set_xlabel(f"{COST_NAMES[objective]}, and % of the full network", loc="left")
 
 
 def _draw_marks(axes: Axes, marks: Sequence[Mark], front_error: dict[str, float]) -> None:
@@ -116,7 +116,9 @@ def _draw_marks(axes: Axes, marks: Sequence[Mark], front_error: dict[str, float]
         axes.axvline(limit, color=orange, lw=1, ls=(0, (1, 2)), alpha=0.8, zorder=1)
     tuned = sorted(marks, key=lambda mark: mark.place)
     for mark in tuned:
-        axes.plot([mark.cost] * 2, [front_error[mark.id], mark.place[1]], color=orange, lw=1.2)
+        axes.plot(
+            [mark.cost] * 2, [front_error[mark.id], mark.place[1]], color=orange, lw=1.2, zorder=1.5
+        )
     axes.plot(
         *zip(*(mark.place for mark in tuned), strict=True),
         "D",

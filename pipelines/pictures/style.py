@@ -26,7 +26,7 @@ PALETTE = {
     "line": "#e4e8ec",
     "paper": "#fffffe",  # not #ffffff: that stays white on a dark ground, too
     "blue": "#1f6fb4",
-    "sky": "#6fb0df",
+    "teal": "#14917f",
     "orange": "#d1550a",
 }
 """Colour by role; they differ in lightness as well, for colour-blind readers and grey prints."""

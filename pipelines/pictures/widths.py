@@ -21,6 +21,7 @@ def draw_widths(
     front: pd.DataFrame,
     groups: Sequence[ChannelGroup],
     objective: str,
+    full_cost: float,
     marks: Sequence[Mark] = (),
     *,
     width: float = 8.0,
@@ -31,6 +32,7 @@ def draw_widths(
         front: Columns ``id``, ``widths`` and the objective's, by ascending cost.
         groups: Of the width space, in network order.
         objective: ``macs``, ``params`` or ``memory``.
+        full_cost: The full network's.
         marks: Budgets, named above the columns that they were fine-tuned from.
         width: Of the figure, in inches.
     """
@@ -48,12 +50,15 @@ def draw_widths(
         [f"{shorten(groups[i].name.removeprefix('network.'))}   {groups[i].full}" for i in rows],
     )
     column = front[QUANTITIES[objective].column]
-    shares = [f"{100 * cost / column.max():.0f}" for cost in column]
+    shares = [f"{100 * cost / full_cost:.0f}" for cost in column]
     set_labels(axes.set_xticks, shares, _CELL, width - 2)
-    axes.set_xlabel(f"{COST_NAMES[objective]}, % of the full network's", loc="left")
+    axes.set_xlabel(
+        f"{COST_NAMES[objective]}, % of the full network; cells: channels, darkest: all of them",
+        loc="left",
+    )
     if len(front) * _CELL < width - 2:
         for (row, col), count in np.ndenumerate(counts):
-            color = "#ffffff" if strength[row, col] > 0.5 else PALETTE["ink"]
+            color = "#ffffff" if strength[row, col] > 0.6 else PALETTE["ink"]
             axes.text(col, row, str(count), ha="center", va="center", fontsize=8, color=color)
     at = {name: i for i, name in enumerate(front.id)}
     for col, members in groupby(sorted(marks, key=lambda m: at[m.id]), lambda m: at[m.id]):

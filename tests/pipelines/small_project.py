@@ -89,7 +89,7 @@ def make(root: Path) -> Project:
         (root / folder).mkdir(parents=True)
     (root / "dvc.yaml").touch()
     (root / "params.yaml").write_text("budgets: {tiny: {macs: 50%}}\n")
-    dataset = {"name": "toy", "classes": [f"class {i}" for i in range(10)]}
+    dataset = {"name": "toy", "classes": [f"class {i}" for i in range(10)], "digest": "0" * 64}
     (root / "data/prepared/dataset.json").write_text(json.dumps(dataset))
 
     torch.manual_seed(0)

@@ -38,7 +38,11 @@ def server(registered_project: Project) -> Iterator[str]:
     database = f"sqlite:///{registered_project.root}/mlflow.db"
     process = subprocess.Popen(
         [*command, "--backend-store-uri", database, "--workers", "1"],
-        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        env={
+            **os.environ,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

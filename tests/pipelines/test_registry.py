@@ -224,7 +224,16 @@ def test_an_interruption_halfway_is_continued(
 
 def test_a_person_finds_the_front_in_the_description(registered_project: Project) -> None:
     model = in_project(registered_project, lambda client: client.get_registered_model(NAME))
-    assert "| 4 | **tiny** |" in model.description
+    rows = [
+        [cell.strip("\N{EM SPACE}\N{ZERO WIDTH SPACE}") for cell in line.split("|")[1:-1]]
+        for line in model.description.splitlines()
+        if line.startswith("|")
+    ]
+    assert rows[0][:3] == ["version", "budget", "macs"]
+    assert [row[0] for row in rows[2:]] == ["1", "2", "4", "3"]
+    assert rows[4][1] == "**tiny**"
+    assert rows[4][-2:] == ["86.00%", "85.50%"]
+    assert f"models:/{NAME}@budget-tiny" in model.description
     assert "N×1×12×12" in model.description
     assert "class 0, class 1" in model.description
     version = in_project(registered_project, lambda c: c.get_model_version(NAME, "4"))
@@ -235,5 +244,5 @@ def test_a_person_finds_the_front_in_the_description(registered_project: Project
 def test_what_is_missing_is_named(project_files: Project, tmp_path: Path) -> None:
     project = project_files.copy(tmp_path / "project")
     (project.root / "reports/evaluate/tiny/metrics.json").unlink()
-    with pytest.raises(DataError, match=r"reports/evaluate/tiny/metrics\.json cannot be read"):
+    with pytest.raises(DataError, match=r"^reports/evaluate/tiny/metrics\.json cannot be read"):
         project.register()

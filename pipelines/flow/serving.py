@@ -1,0 +1,31 @@
+"""Serving the flow: runs of it start by a schedule and from Prefect's UI, one at a time."""
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+import psutil
+from prefect.flows import EntrypointType
+from prefect.runner import Runner
+from rich.console import Console
+
+from pipelines.flow.pipeline import pipeline
+
+
+class _Runner(Runner):
+    def handle_sigterm(self, *_: Any, **__: Any) -> None:
+        """Do as at Ctrl-C, which ends the run that is on; Prefect's own waits for it instead."""
+        for child in psutil.Process().children():
+            if os.getpgid(child.pid) == os.getpgrp():
+                child.send_signal(signal.SIGINT)
+        raise KeyboardInterrupt
+
+
+def serve(console: Console, cron: str | None) -> None:
+    """Wait for runs until interrupted; ``cron`` is when they start by themselves."""
+    runner = _Runner(name="joslim", limit=1)
+    runner.add_flow(pipeline, "joslim", cron=cron, entrypoint_type=EntrypointType.MODULE_PATH)
+    schedule = f"at '{cron}'" if cron else "without a schedule"
+    console.print(f"Serving the flow {schedule}; start a run: prefect deployment run joslim/joslim")
+    asyncio.run(runner.start())
