@@ -35,7 +35,10 @@ class TemporaryServer:
         self.url = f"http://{HOST}:{port}"
         self._log = paths.root() / paths.STATE / "prefect-server.log"
         self._log.parent.mkdir(exist_ok=True)
-        uvicorn = (sys.executable, "-m", "uvicorn", "--host", HOST, "--port", str(port))
+        uvicorn = (
+            *(sys.executable, "-m", "uvicorn", "--host", HOST, "--port", str(port)),
+            *("--timeout-graceful-shutdown", "1"),
+        )
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 [*WARDEN, *uvicorn, "--factory", "prefect.server.api.server:create_app"],

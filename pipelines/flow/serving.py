@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -19,7 +20,7 @@ class _Runner(Runner):
         for child in psutil.Process().children():
             if os.getpgid(child.pid) == os.getpgrp():
                 child.send_signal(signal.SIGINT)
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
 
 def serve(console: Console, cron: str | None) -> None:
@@ -28,4 +29,5 @@ def serve(console: Console, cron: str | None) -> None:
     runner.add_flow(pipeline, "joslim", cron=cron, entrypoint_type=EntrypointType.MODULE_PATH)
     schedule = f"at '{cron}'" if cron else "without a schedule"
     console.print(f"Serving the flow {schedule}; start a run: prefect deployment run joslim/joslim")
-    asyncio.run(runner.start())
+    with suppress(KeyboardInterrupt):
+        asyncio.run(runner.start())
