@@ -1,10 +1,10 @@
-"""What a width configuration costs: exact, in closed form, without running or resizing the network.
+"""What a width configuration costs: exact, in closed form, without running the network.
 
-Every term is a product of at most two affine functions of the channel counts, so a cost is two matrix
-products for any number of width configurations, and differentiable. Papers of this field report twice
-the MACs, or the MACs themselves, as FLOPs.
+Every term is a product of at most two affine functions of the channel counts, so a cost is two
+matrix products for any number of width configurations, and differentiable. Papers of this field
+report twice the MACs, or the MACs themselves, as FLOPs.
 
-Shape legend: ``n`` width configurations, ``d`` channel groups, ``t`` terms, ``s`` steps of the graph.
+Shape legend: ``n`` width configurations, ``d`` channel groups, ``t`` terms, ``s`` graph steps.
 """
 
 from collections.abc import Iterable, Sequence
@@ -101,7 +101,7 @@ def _sizes(network: SlimmableNetwork, tensors: Iterable[tuple[str, Tensor]]) -> 
 
 
 def _affine(terms: Sequence[Product], num_groups: int) -> tuple[Tensor, Tensor]:
-    """Both factors of every term as rows ``(constant, coefficient per group)``: two ``(t, 1 + d)``."""
+    """Both factors of every term, ``(t, 1 + d)`` each: a constant, a coefficient per group."""
     factors = torch.zeros(2, len(terms), 1 + num_groups, dtype=torch.float64)
     factors[:, :, 0] = 1.0
     for t, term in enumerate(terms):

@@ -43,11 +43,11 @@ def create(name: str, num_classes: int, in_channels: int = 3) -> nn.Module:
 class CifarResNet(nn.Module):
     """ResNet for small images: three stages of 16, 32 and 64 channels.
 
-    Source: He et al., Deep Residual Learning for Image Recognition, section 4.2. Deviates: shortcuts
-    that change shape are 1 × 1 convolutions, not padding, so that stages may differ in width. They
-    subsample first: a strided 1 × 1 convolution is the same function, but on CPUs without AVX-512
-    its gradient is wrong below 8 input channels (oneDNN issue 6035). ``stem_stride`` 2 halves the
-    resolution at once.
+    Source: He et al., Deep Residual Learning for Image Recognition, section 4.2. Deviates:
+    shortcuts that change shape are 1 × 1 convolutions, not padding, so that stages may differ in
+    width. They subsample first: a strided 1 × 1 convolution is the same function, but on CPUs
+    without AVX-512 its gradient is wrong below 8 input channels (oneDNN issue 6035).
+    ``stem_stride`` 2 halves the resolution at once.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Slimmable networks: a width configuration is a set of views on a stock `nn.Module`.
 
-No layer is replaced. Running at given widths calls the unmodified module with its parameters sliced to
-the first channels of each group, so gradients of every sub-network flow into the shared weights.
+No layer is replaced. Running at given widths calls the unmodified module with its parameters sliced
+to the first channels of each group, so gradients of every sub-network flow into shared weights.
 """
 
 import copy

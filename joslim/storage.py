@@ -1,7 +1,8 @@
 """Networks on disk: safetensors beside a JSON spec, never a pickle.
 
-A folder holds ``weights.safetensors`` and ``spec.json``. The spec says how to build the network again, at
-which widths it stands, and where it comes from, so that it can be loaded anywhere and trained on.
+A folder holds ``weights.safetensors`` and ``spec.json``. The spec says how to build the network
+again, at which widths it stands, and where it comes from, so that it can be loaded anywhere and
+trained on.
 """
 
 import json

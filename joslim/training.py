@@ -1,4 +1,4 @@
-"""Joint training of the shared weights and the widths: the sandwich rule around a search strategy."""
+"""Joint training of shared weights and widths: the sandwich rule around a search strategy."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
@@ -21,6 +20,7 @@ from joslim.losses import distillation_loss
 from joslim.memory_format import fast_memory_format
 from joslim.search import Strategy
 from joslim.slimmable_network import SlimmableNetwork
+from joslim.training_config import TrainingConfig
 from joslim.widths import Widths
 
 
@@ -91,41 +91,6 @@ def refresh_history(
             strategy.tell(widths, F.cross_entropy(network(images, widths), labels).item())
 
 
-class TrainingConfig(BaseModel):
-    """How the supernet is trained; the ``training`` section of ``params.yaml``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    epochs: int = Field(ge=1)
-    """Passes over the training images."""
-    batch_size: int = Field(ge=2)
-    """Images per optimiser step."""
-    learning_rate: float = Field(gt=0)
-    """Peak learning rate."""
-    warmup_fraction: float = Field(ge=0, lt=1)
-    """Share of all steps in which the learning rate rises to its peak; it then falls to 0."""
-    momentum: float = Field(ge=0, lt=1)
-    """Nesterov momentum."""
-    weight_decay: float = Field(ge=0)
-    """L2 penalty per step, not applied to biases and batch norm."""
-    label_smoothing: float = Field(ge=0, lt=1)
-    """Probability spread over all classes in the labels."""
-    distillation_weight: float = Field(ge=0, le=1)
-    """Share of the full network's predictions in the sub-networks' loss."""
-    crop_padding: int = Field(ge=0)
-    """Images are shifted by up to this many pixels."""
-    flip: bool
-    """Whether half of the images are mirrored."""
-    num_proposals: int = Field(ge=1)
-    """Width configurations trained beside the full and the smallest network."""
-    steps_per_proposal: int = Field(ge=1)
-    """Steps between two rounds of proposals (the paper's tau)."""
-    refresh_images: int = Field(ge=2)
-    """Training images held out to re-measure past width configurations."""
-    checkpoint_steps: int = Field(ge=1)
-    """Steps between two checkpoints."""
-
-
 @dataclass(frozen=True)
 class Progress:
     """What happened in one step.
@@ -156,7 +121,7 @@ class Progress:
 
 
 class Trainer:
-    """Alternates between proposing widths and training them; see DESIGN in the docs.
+    """Alternates between proposing widths and training them.
 
     Attributes:
         step: Steps done.

@@ -67,7 +67,8 @@ def full_costs(front: pd.DataFrame, spec: NetworkSpec) -> dict[str, float]:
     """The full network's cost per column of the front; its latency only if it is on the front."""
     network = spec.build()
     sizes = {name: make(network).full for name, make in costs.COSTS.items()}
-    full = {"macs": sizes["macs"], "params": sizes["params"], "memory_bytes": sizes["memory"]}
+    full: dict[str, float] = {name: sizes[name] for name in ("macs", "params")}
+    full["memory_bytes"] = sizes["memory"]
     on_front = front[front["macs"] == sizes["macs"]]
     if len(on_front):
         full["latency_ms"] = float(on_front["latency_ms"].iloc[0])

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 import torch
@@ -94,7 +95,7 @@ def _measure_candidates(
     for widths, source, result in track(
         _measured(subnetworks, strategy, val, params), "measuring candidates", total
     ):
-        row = {"id": subnetwork_id(widths), "source": source}
+        row: dict[str, Any] = {"id": subnetwork_id(widths), "source": source}
         row |= {"widths": "-".join(map(str, widths)), "objective": cost(widths)}
         row |= {name: size(widths) for name, size in sizes.items()}
         row |= {"macs_fraction": sizes["macs"].fraction(widths)}
@@ -166,10 +167,10 @@ def _metrics(
     front: pd.DataFrame, candidates: pd.DataFrame, cost: Cost
 ) -> dict[str, float | int | str]:
     error, fraction = 1 - front.val_top1, front.objective / cost.full
-    points = (torch.tensor(values.to_numpy()).double() for values in (error, fraction))
+    losses, sizes = (torch.tensor(values.to_numpy()).double() for values in (error, fraction))
     return {
         "objective": cost.name,
-        "hypervolume": round(pareto.hypervolume(*points, (1.0, 1.0)), 6),
+        "hypervolume": round(pareto.hypervolume(losses, sizes, (1.0, 1.0)), 6),
         "num_front": len(front),
         "num_candidates": len(candidates),
         "full_val_top1": float(candidates.loc[candidates.source == "full", "val_top1"].iloc[0]),

@@ -18,7 +18,7 @@ from joslim.data.sources import FASHION_MNIST_CLASSES, folder_classes
 from joslim.errors import BudgetError, ConfigError, JoslimError
 from joslim.slimmable_network import SlimmableNetwork
 from joslim.storage import NetworkSpec
-from joslim.training import TrainingConfig
+from joslim.training_config import TrainingConfig
 from pipelines import paths
 from pipelines.budgets import Budget, parse_limits
 

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import asdict, dataclass
 
 import pandas as pd
+import torch
 from rich.table import Table
 
 from joslim import data
@@ -43,7 +44,13 @@ class DataInfo:
             content = json.loads(file.read_text())
         except (OSError, ValueError) as error:
             raise DataError(f"{file} cannot be read: {error}; run the prepare stage") from error
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
+        return cls(
+            name=content["name"],
+            classes=tuple(content["classes"]),
+            mean=tuple(content["mean"]),
+            std=tuple(content["std"]),
+            digest=content["digest"],
+        )
 
 
 def load_split(name: str) -> ImageSet:
@@ -86,7 +93,8 @@ def _manifest(splits: Splits, classes: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _info(name: str, splits: Splits, classes: tuple[str, ...]) -> DataInfo:
-    totals, squares, count = 0.0, 0.0, 0
+    totals = squares = torch.zeros(())
+    count = 0
     for images in splits.train.images.split(4096):
         pixels = unit_range(images).double()
         totals = totals + pixels.sum((0, 2, 3))

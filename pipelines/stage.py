@@ -96,4 +96,5 @@ class _Lines(nullcontext[None]):
         if done == total or now - self._last > _SECONDS_BETWEEN_LINES:
             self._last = now
             left = (now - self._start) / (done - self._first) * (total - done)
-            print(f"{self._title}: {done}/{total}, {left:.0f} s left, {text}".rstrip(", "), flush=True)
+            line = f"{self._title}: {done}/{total}, {left:.0f} s left, {text}"
+            print(line.rstrip(", "), flush=True)

@@ -25,10 +25,10 @@ def main() -> None:
     spec = params.network_spec(len(info.classes), info.mean, info.std)
     checkpoints = paths.STATE / "checkpoints"
     folder = checkpoints / training_key(params, info)
-    logged = {name: getattr(params, name).model_dump() for name in ("network", "search", "training")}
+    sections = {"network": True, "search": True, "training": True, "seed": True}
     with tracking.stage_run(
         "train",
-        params={"seed": params.seed, **logged},
+        params=params.model_dump(include=sections),
         data_digest=info.digest,
         system_metrics=True,
     ) as run:
@@ -41,7 +41,7 @@ def main() -> None:
         paths.TRAIN_REPORT.mkdir(parents=True, exist_ok=True)
         curves.to_csv(paths.TRAIN_REPORT / "curves.csv", index=False)
         metrics = {"num_steps": trainer.num_steps, "num_visited": len(trainer.strategy.history)}
-        metrics |= curves.iloc[-5:][["full_loss", "smallest_loss", "proposals_loss"]].mean().to_dict()
+        metrics |= curves.filter(like="_loss").tail(5).mean().to_dict()
         (paths.TRAIN_REPORT / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
         run.artifact(paths.TRAIN_REPORT / "curves.csv")
     shutil.rmtree(folder)
@@ -77,7 +77,7 @@ def _run(trainer: Trainer, checkpoint: Path, curves: Path, run: tracking.Run) ->
     if checkpoint.exists():
         console.print(f"continuing from {checkpoint}")
         for point in _points(curves):
-            run.metrics(point, step=point["step"])
+            run.metrics(point, step=int(point["step"]))
     points: list[Progress] = []
     with curves.open("a") as file:
         for progress in track(

@@ -32,7 +32,7 @@ class ImageSet:
         return ImageSet(self.images[indices], self.labels[indices])
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images in order, as floats in [0, 1], with their labels; the last batch is smaller."""
+        """All images in order, as floats in [0, 1], with labels; the last batch may be smaller."""
         for images, labels in zip(
             self.images.split(batch_size), self.labels.split(batch_size), strict=True
         ):

@@ -163,9 +163,7 @@ def _read_folder(path: Path, channels: int, image_size: int) -> Dataset:
     return Dataset(classes, train, _read_classes(path / "test", classes, channels, image_size))
 
 
-def _read_classes(
-    root: Path, classes: Sequence[str], channels: int, image_size: int
-) -> ImageSet:
+def _read_classes(root: Path, classes: Sequence[str], channels: int, image_size: int) -> ImageSet:
     files = [
         (file, label)
         for label, name in enumerate(classes)

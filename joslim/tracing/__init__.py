@@ -1,9 +1,9 @@
 """The graph walk: which channel axes of a network are tied together, and what each layer costs.
 
-One pass over the network's `torch.fx` graph describes every tensor dimension by the channels that it is
-made of. Axes that must agree (a residual add, a depthwise convolution, …) are merged into one channel
-group. An operation that the walk does not know *freezes* the channels that flow into it: the search may
-then move less than it could, but never runs a wrong network, and the group says why.
+One pass over the network's `torch.fx` graph describes every tensor dimension by the channels that
+it is made of. Axes that must agree (a residual add, a depthwise convolution, …) are merged into one
+channel group. An operation that the walk does not know *freezes* the channels that flow into it:
+the search may then move less than it could, but never runs a wrong network, and the group says why.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""What a traced network is described by: tensor dimensions made of channels, and counts made of those."""
+"""What describes a traced network: dimensions made of channels, and counts made of those."""
 
 from dataclasses import dataclass
 from math import prod
@@ -51,7 +51,7 @@ def product(axes: tuple[Axis, ...]) -> Product:
 
 @dataclass(frozen=True)
 class Activation:
-    """A tensor of the forward pass: its elements per image, and the steps from and until which it lives."""
+    """A tensor of the forward pass: its elements per image, and from when until when it lives."""
 
     elements: Product
     born: int

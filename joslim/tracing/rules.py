@@ -1,7 +1,7 @@
 """How single operations pass channels on.
 
-A rule takes the walk and a node and returns the axes of the node's output. To support an operation, add
-its rule to `MODULE_RULES`, `FUNCTION_RULES` or `METHOD_RULES`; one without a rule freezes its inputs.
+A rule takes the walk and a node and returns the axes of the node's output. To support an operation,
+add its rule to `MODULE_RULES`, `FUNCTION_RULES` or `METHOD_RULES`; one without freezes its inputs.
 """
 
 import operator
@@ -159,7 +159,7 @@ def _mean(walk: Walk, node: fx.Node) -> Axes:
     dims = (given,) if isinstance(given, int) else given
     if not isinstance(dims, tuple | list) or not all(isinstance(dim, int) for dim in dims):
         return ()
-    reduced = {int(dim) % len(axes) for dim in dims}  # type: ignore[arg-type, call-overload]
+    reduced = {int(dim) % len(axes) for dim in dims}
     if not reduced.isdisjoint({0, 1}):
         return ()
     keep = node.args[2] if len(node.args) > 2 else node.kwargs.get("keepdim", False)

@@ -1,4 +1,4 @@
-"""The state of the graph walk: channels that are tied together by union-find, and what they appear in."""
+"""The state of the graph walk: channels tied together by union-find, and what they appear in."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -54,7 +54,8 @@ def fixed(shape: Iterable[int]) -> tuple[Runs, ...]:
 def shape_of(node: object) -> tuple[int, ...] | None:
     """Shape of the tensor that a graph node gives; None if it gives something else."""
     meta = node.meta.get("tensor_meta") if isinstance(node, fx.Node) else None
-    return tuple(meta.shape) if hasattr(meta, "shape") else None
+    shape = getattr(meta, "shape", None)
+    return None if shape is None else tuple(shape)
 
 
 class Walk:
@@ -145,7 +146,9 @@ class Walk:
 
         groups = tuple(_group(root, min_width, divisor) for root in roots)
         if all(group.smallest == group.full for group in groups):
-            reasons = "; ".join(f"{g.name}: {g.frozen or 'already at its smallest'}" for g in groups)
+            reasons = "; ".join(
+                f"{g.name}: {g.frozen or 'already at its smallest'}" for g in groups
+            )
             raise TracingError(f"no channel group can change its width: {reasons or 'none found'}")
         activations = tuple(
             Activation(product(tuple(map(resolve, self.axes[node]))), born, last)

@@ -28,6 +28,9 @@ def serve(console: Console, cron: str | None) -> None:
     runner = _Runner(name="joslim", limit=1)
     runner.add_flow(pipeline, "joslim", cron=cron, entrypoint_type=EntrypointType.MODULE_PATH)
     schedule = f"at '{cron}'" if cron else "without a schedule"
-    console.print(f"Serving the flow {schedule}; start a run: prefect deployment run joslim/joslim")
+    console.print(
+        f"Serving the flow {schedule}; start a run: prefect deployment run joslim/joslim",
+        soft_wrap=True,
+    )
     with suppress(KeyboardInterrupt):
         asyncio.run(runner.start())

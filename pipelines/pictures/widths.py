@@ -52,14 +52,14 @@ def draw_widths(
     column = front[QUANTITIES[objective].column]
     shares = [f"{100 * cost / full_cost:.0f}" for cost in column]
     set_labels(axes.set_xticks, shares, _CELL, width - 2)
-    axes.set_xlabel(
-        f"{COST_NAMES[objective]}, % of the full network; cells: channels, darkest: all of them",
-        loc="left",
-    )
-    if len(front) * _CELL < width - 2:
+    label = f"{COST_NAMES[objective]}, % of the full network"
+    roomy = len(front) * _CELL < width - 2
+    if roomy:
+        label += "; in the cells: channels"
         for (row, col), count in np.ndenumerate(counts):
             color = "#ffffff" if strength[row, col] > 0.6 else PALETTE["ink"]
             axes.text(col, row, str(count), ha="center", va="center", fontsize=8, color=color)
+    axes.set_xlabel(label, loc="left")
     at = {name: i for i, name in enumerate(front.id)}
     for col, members in groupby(sorted(marks, key=lambda m: at[m.id]), lambda m: at[m.id]):
         axes.annotate(
@@ -67,7 +67,7 @@ def draw_widths(
             (col - 0.2, -0.5),
             (0, 4),
             textcoords="offset points",
-            rotation=30,
+            rotation=30 if roomy else 60,
             rotation_mode="anchor",
             color=PALETTE["orange"],
             weight="bold",

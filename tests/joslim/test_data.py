@@ -1,5 +1,6 @@
 """Reading, splitting and batching."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,7 @@ def test_splits_are_disjoint_stratified_and_fixed():
         data.split(dataset, val_fraction=0.1, test_fraction=0.2, seed=seed) for seed in (0, 0, 1)
     )
     pixels = [split.images.flatten().tolist() for _, split in first.items()]
-    assert sorted(sum(pixels, [])) == list(range(200))
+    assert sorted(itertools.chain(*pixels)) == list(range(200))
     assert [len(split) for split in pixels] == [144, 16, 40]
     assert [split.labels.bincount().tolist() for _, split in first.items()] == [
         [108, 36],
@@ -104,7 +105,8 @@ def test_splits_are_disjoint_stratified_and_fixed():
 
 
 def test_a_class_too_small_to_split_is_named():
-    dataset = Dataset(("a", "b"), ImageSet(torch.zeros(9, 1, 2, 2).byte(), torch.zeros(9).long()), None)
+    images = ImageSet(torch.zeros(9, 1, 2, 2).byte(), torch.zeros(9).long())
+    dataset = Dataset(("a", "b"), images, None)
     with pytest.raises(DataError, match=r"class 'b' has 0 images; a test split of 0.2"):
         data.split(dataset, val_fraction=0.2, test_fraction=0.2, seed=0)
 

@@ -11,7 +11,8 @@ import joslim
 from joslim import costs, search
 from joslim.data import ImageSet
 from joslim.errors import CheckpointError, DataError
-from joslim.training import Trainer, TrainingConfig, learning_rate_at, sandwich_step
+from joslim.training import Trainer, learning_rate_at, sandwich_step
+from joslim.training_config import TrainingConfig
 
 
 def config(**changes) -> TrainingConfig:

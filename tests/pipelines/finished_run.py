@@ -77,12 +77,12 @@ def _front(
     space = supernet.space
     sizes = {name: make(supernet) for name, make in costs.COSTS.items()}
     generator = torch.Generator().manual_seed(0)
-    known = {space.smallest: "smallest", space.full: "full"}
-    for mult in np.linspace(0.42, 1, max(count // 2, 1)):
+    known = {space.full: "full", space.smallest: "smallest"}
+    for mult in np.linspace(0.42, 1, count // 2):
         known.setdefault(space.uniform(float(mult)), "proposed")
     known |= {space.random(generator): "visited" for _ in range(count - len(known))}
     rows = []
-    for i, (widths, source) in enumerate(list(known.items())[: max(count, 1)]):
+    for i, (widths, source) in enumerate(list(known.items())[:count]):
         fraction = sizes[objective].fraction(widths)
         error = 0.085 + 0.012 / fraction + (0.03 * rng.random() ** 3 if source != "full" else 0)
         rows.append(

@@ -1,0 +1,38 @@
+"""How a supernet is trained, in numbers."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TrainingConfig(BaseModel):
+    """How the supernet is trained; the ``training`` section of ``params.yaml``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(ge=1)
+    """Passes over the training images."""
+    batch_size: int = Field(ge=2)
+    """Images per optimiser step."""
+    learning_rate: float = Field(gt=0)
+    """Peak learning rate."""
+    warmup_fraction: float = Field(ge=0, lt=1)
+    """Share of all steps in which the learning rate rises to its peak; it then falls to 0."""
+    momentum: float = Field(ge=0, lt=1)
+    """Nesterov momentum."""
+    weight_decay: float = Field(ge=0)
+    """L2 penalty per step, not applied to biases and batch norm."""
+    label_smoothing: float = Field(ge=0, lt=1)
+    """Probability spread over all classes in the labels."""
+    distillation_weight: float = Field(ge=0, le=1)
+    """Share of the full network's predictions in the sub-networks' loss."""
+    crop_padding: int = Field(ge=0)
+    """Images are shifted by up to this many pixels."""
+    flip: bool
+    """Whether half of the images are mirrored."""
+    num_proposals: int = Field(ge=1)
+    """Width configurations trained beside the full and the smallest network."""
+    steps_per_proposal: int = Field(ge=1)
+    """Steps between two rounds of proposals (the paper's tau)."""
+    refresh_images: int = Field(ge=2)
+    """Training images held out to re-measure past width configurations."""
+    checkpoint_steps: int = Field(ge=1)
+    """Steps between two checkpoints."""
