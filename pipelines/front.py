@@ -42,10 +42,10 @@ def main() -> None:
         cost = costs.COSTS[params.search.objective](network)
         strategy = _strategy(params, network, cost)
         subnetworks = Subnetworks(network, load_split("train"), params.front.calibration_images)
-        candidates = _measure_candidates(subnetworks, strategy, load_split("val"), params.front)
+        candidates = measure_candidates(subnetworks, strategy, load_split("val"), params.front)
         front = candidates[candidates["on_front"]].drop(columns="on_front").copy()
         front["latency_ms"] = _save(front, subnetworks, spec)
-        metrics = _metrics(front, candidates, cost)
+        metrics = front_metrics(candidates, cost)
         _write(front[COLUMNS], candidates.drop(columns="on_front"), metrics)
         run.metrics({k: v for k, v in metrics.items() if not isinstance(v, str)})
         run.artifact(paths.FRONT_REPORT)
@@ -84,7 +84,7 @@ def _strategy(params: Params, network: SlimmableNetwork, cost: Cost) -> Strategy
     return strategy
 
 
-def _measure_candidates(
+def measure_candidates(
     subnetworks: Subnetworks, strategy: Strategy, val: ImageSet, params: FrontParams
 ) -> pd.DataFrame:
     """One row per candidate, cheapest first, with a column ``on_front``."""
@@ -163,17 +163,18 @@ def _save(front: pd.DataFrame, subnetworks: Subnetworks, spec: NetworkSpec) -> l
     return latencies
 
 
-def _metrics(
-    front: pd.DataFrame, candidates: pd.DataFrame, cost: Cost
-) -> dict[str, float | int | str]:
-    error, fraction = 1 - front.val_top1, front.objective / cost.full
+def front_metrics(candidates: pd.DataFrame, cost: Cost) -> dict[str, float | int | str]:
+    """Headline numbers; the hypervolume is of error and cost fraction, below (1, 1)."""
+    front = candidates[candidates["on_front"]]
+    error, fraction = 1 - front["val_top1"], front["objective"] / cost.full
     losses, sizes = (torch.tensor(values.to_numpy()).double() for values in (error, fraction))
+    full = candidates["source"] == "full"
     return {
         "objective": cost.name,
         "hypervolume": round(pareto.hypervolume(losses, sizes, (1.0, 1.0)), 6),
         "num_front": len(front),
         "num_candidates": len(candidates),
-        "full_val_top1": float(candidates.loc[candidates.source == "full", "val_top1"].iloc[0]),
+        "full_val_top1": float(candidates.loc[full, "val_top1"].iloc[0]),
     }
 
 

@@ -99,6 +99,8 @@ class TuneParams(_Section):
             low, high = getattr(self, name)
             if not low < high:
                 raise ValueError(f"{name} is [{low:g}, {high:g}]; expected lowest < highest")
+            if low < 0 or (low == 0 and name != "distillation_weight"):
+                raise ValueError(f"{name} starts at {low:g}; expected more than 0")
         return self
 
 

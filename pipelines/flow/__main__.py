@@ -104,7 +104,7 @@ def _server() -> Iterator[Callable[[], None]]:
 
 
 def _complain(text: str) -> None:
-    Console(stderr=True, highlight=False).print("[red]error:[/]", Text(text))
+    Console(stderr=True, highlight=False).print("[red]error:[/]", Text(text), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from itertools import groupby
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from pipelines.budgets import QUANTITIES
 from pipelines.pictures.style import COST_NAMES, PALETTE, styled, tip
@@ -131,7 +132,7 @@ def _draw_marks(axes: Axes, marks: Sequence[Mark], front_error: dict[str, float]
         axes.plot([], [], color=orange, lw=1, ls=(0, (1, 2)), label="limit of a budget")
     for place, members in groupby(tuned, key=lambda mark: mark.place):
         names = ", ".join(mark.budget for mark in members)
-        tip(axes, *place, f"{names}: {place[1]:.2f} % error, fine-tuned")
+        tip(axes, place[0], place[1], f"{names}: {place[1]:.2f} % error, fine-tuned")
         axes.annotate(
             f"{names}  {place[1]:.1f} %",
             place,
@@ -148,7 +149,7 @@ def _draw_marks(axes: Axes, marks: Sequence[Mark], front_error: dict[str, float]
 def _part(figure: Figure, axes: Axes) -> None:
     """Lower labels until none is on another; those that stick out go to the other side."""
     figure.draw_without_rendering()
-    placed = []
+    placed: list[Bbox] = []
     for label in axes.texts:
         if label.get_window_extent().x0 < axes.bbox.x0:
             label.set(ha="left", x=7)

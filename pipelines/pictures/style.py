@@ -12,6 +12,7 @@ from html import escape
 from io import StringIO
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -34,7 +35,7 @@ PALETTE = {
 COST_NAMES = {"macs": "MACs per image", "params": "parameters", "memory": "peak memory"}
 """What an objective is called on an axis."""
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "text.color": PALETTE["ink"],
@@ -64,6 +65,7 @@ _STYLE = {
 }
 _TIP = "tip:"
 _MAX_LABEL = 24
+_MOST_WITH_GAPS = 50
 
 
 @contextmanager
@@ -109,16 +111,17 @@ def tip(axes: Axes, x: float, y: float, text: str) -> None:
 
 
 def draw_cells(axes: Axes, opacity: np.ndarray, color: str) -> None:
-    """Fill a grid of cells, with thin gaps, by ``opacity`` in [0, 1]."""
+    """Fill a grid of cells, by ``opacity`` in [0, 1]."""
     rows, columns = opacity.shape
     cells = np.empty((rows, columns, 4))
     cells[..., :3] = to_rgb(color)
     cells[..., 3] = opacity
     # "none" keeps the image as small as the grid, and its edges sharp, in SVG.
     axes.imshow(cells, interpolation="none", aspect="auto")
-    gap = {"color": PALETTE["paper"], "lw": 1.0 if max(rows, columns) <= 40 else 0.3}
-    axes.hlines(np.arange(rows + 1) - 0.5, -0.5, columns - 0.5, **gap)
-    axes.vlines(np.arange(columns + 1) - 0.5, -0.5, rows - 0.5, **gap)
+    if max(rows, columns) <= _MOST_WITH_GAPS:
+        gap = PALETTE["paper"]
+        axes.hlines(np.arange(rows + 1) - 0.5, -0.5, columns - 0.5, colors=gap, linewidths=1)
+        axes.vlines(np.arange(columns + 1) - 0.5, -0.5, rows - 0.5, colors=gap, linewidths=1)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
 

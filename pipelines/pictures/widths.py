@@ -36,11 +36,13 @@ def draw_widths(
         marks: Budgets, named above the columns that they were fine-tuned from.
         width: Of the figure, in inches.
     """
-    rows = [i for i, group in enumerate(groups) if group.smallest < group.full]
+    searchable = [i for i, group in enumerate(groups) if group.smallest < group.full]
+    rows = searchable or list(range(len(groups)))
     counts = np.array([[int(n) for n in text.split("-")] for text in front.widths]).T[rows]
     full = np.array([groups[i].full for i in rows])
     smallest = min(groups[i].smallest / groups[i].full for i in rows)
-    strength = ((counts / full[:, None] - smallest) / (1 - smallest)).clip(0, 1)
+    narrowed = (1 - counts / full[:, None]) / max(1 - smallest, 1e-9)
+    strength = 1 - narrowed.clip(0, 1)
 
     figure = Figure(figsize=(width, 1.2 + 0.28 * len(rows)))
     axes = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""The files that a finished run leaves behind for its report, with made-up but plausible numbers."""
+"""The files that a finished run leaves for its report, with made-up but plausible numbers."""
 
 import json
 from collections.abc import Sequence

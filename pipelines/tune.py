@@ -1,0 +1,150 @@
+"""Search training hyperparameters for the best front: ``python -m pipelines.tune``.
+
+Hyperopt's TPE proposes; a trial trains a supernet for a few epochs and is worth its front's
+hypervolume on ``val``. Finished trials are kept: an interrupted search goes on where it stopped.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from hyperopt import JOB_STATE_DONE, STATUS_OK, Trials, hp, space_eval, tpe
+from hyperopt.base import Domain
+from rich.table import Table
+
+from joslim import costs, search
+from joslim.training import Trainer
+from pipelines import paths, tracking
+from pipelines.front import Subnetworks, front_metrics, measure_candidates
+from pipelines.params import Params, TuneParams, load_params
+from pipelines.prepare import DataInfo, load_split
+from pipelines.stage import console, run_stage, track
+
+
+def main() -> None:
+    params, info = load_params(), DataInfo.load()
+    study = Study(params, paths.STATE / "tune" / f"{_key(params, info)}.jsonl")
+    with tracking.stage_run(
+        "tune", params=params.tune.model_dump(), data_digest=info.digest
+    ) as run:
+        while len(study.results) < params.tune.num_trials:
+            number = len(study.results)
+            chosen = study.ask()
+            with tracking.stage_run(
+                f"trial {number}", params=chosen, data_digest=info.digest
+            ) as trial:
+                hypervolume = _hypervolume(params, info, chosen, f"trial {number}")
+                trial.metrics({"hypervolume": hypervolume})
+            study.tell(chosen, hypervolume)
+            run.metrics({"best_hypervolume": study.best()["hypervolume"]}, step=number)
+        _write(params, study, run)
+    _show(study)
+
+
+class Study:
+    """Ask/tell around Hyperopt. Replaying the finished trials restores its state."""
+
+    def __init__(self, params: Params, file: Path) -> None:
+        self.file = file
+        self.results: list[dict[str, Any]] = []
+        self._seed = params.seed
+        self._space = _space(params.tune)
+        self._trials = Trials()
+        self._domain = Domain(lambda _: 0.0, self._space)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        finished = file.read_text().splitlines() if file.exists() else []
+        for line in finished:
+            self.ask()
+            self._finish(json.loads(line))
+
+    def ask(self) -> dict[str, Any]:
+        """Hyperparameters to try next."""
+        (number,) = self._trials.new_trial_ids(1)
+        self._trials.refresh()
+        (self._asked,) = tpe.suggest([number], self._domain, self._trials, self._seed + number)
+        values = {name: found[0] for name, found in self._asked["misc"]["vals"].items()}
+        chosen = space_eval(self._space, values)
+        return {k: v.item() if isinstance(v, np.generic) else v for k, v in chosen.items()}
+
+    def tell(self, chosen: Mapping[str, Any], hypervolume: float) -> None:
+        """Keep the result of what was asked last."""
+        result = {**chosen, "hypervolume": hypervolume}
+        with self.file.open("a") as file:
+            file.write(json.dumps(result) + "\n")
+        self._finish(result)
+
+    def best(self) -> dict[str, Any]:
+        """The trial with the largest hypervolume."""
+        return max(self.results, key=lambda result: result["hypervolume"])
+
+    def _finish(self, result: dict[str, Any]) -> None:
+        self._asked["state"] = JOB_STATE_DONE
+        self._asked["result"] = {"status": STATUS_OK, "loss": -result["hypervolume"]}
+        self._trials.insert_trial_docs([self._asked])
+        self._trials.refresh()
+        self.results.append(result)
+
+
+def _space(tune: TuneParams) -> dict[str, Any]:
+    return {
+        "learning_rate": hp.loguniform("learning_rate", *np.log(tune.learning_rate)),
+        "weight_decay": hp.loguniform("weight_decay", *np.log(tune.weight_decay)),
+        "distillation_weight": hp.uniform("distillation_weight", *tune.distillation_weight),
+        "steps_per_proposal": hp.choice("steps_per_proposal", tune.steps_per_proposal),
+    }
+
+
+def _key(params: Params, info: DataInfo) -> str:
+    """Names the study: the same for all that would give the same trials."""
+    sections = params.model_dump(mode="json", exclude={"data", "budgets", "finetune"})
+    del sections["tune"]["num_trials"]
+    content = json.dumps([sections, info.digest], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _hypervolume(params: Params, info: DataInfo, chosen: Mapping[str, Any], title: str) -> float:
+    """Train with the ``chosen`` hyperparameters and measure the front on ``val``."""
+    config = params.training.model_copy(update={**chosen, "epochs": params.tune.epochs})
+    torch.manual_seed(params.seed)
+    network = params.network_spec(len(info.classes), info.mean, info.std).build()
+    strategy = search.create(
+        params.search.strategy,
+        space=network.space,
+        cost=costs.COSTS[params.search.objective](network),
+        seed=params.seed,
+        **params.search.options(),
+    )
+    train = load_split("train")
+    trainer = Trainer(network, strategy, train, config, seed=params.seed)
+    for _ in track(trainer.run(), title, position=lambda p: (p.step, p.num_steps)):
+        pass
+    subnetworks = Subnetworks(network, train, params.front.calibration_images)
+    candidates = measure_candidates(subnetworks, strategy, load_split("val"), params.front)
+    return float(front_metrics(candidates, strategy.cost)["hypervolume"])
+
+
+def _write(params: Params, study: Study, run: tracking.Run) -> None:
+    best = {k: v for k, v in study.best().items() if k != "hypervolume"}
+    section = {"training": {**params.training.model_dump(), **best}}
+    file = paths.TUNE_REPORT / "best.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump(section, sort_keys=False))
+    run.artifact(file)
+
+
+def _show(study: Study) -> None:
+    ranked = sorted(study.results, key=lambda result: -result["hypervolume"])
+    table = Table(*ranked[0], title=f"best of {len(ranked)} trials", title_justify="left")
+    for result in ranked[:10]:
+        table.add_row(*(f"{value:.4g}" for value in result.values()))
+    console.print(table)
+    console.print(f"For params.yaml: {paths.TUNE_REPORT / 'best.yaml'}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,260 @@
+"""The whole pipeline on generated images: real DVC, MLflow, Prefect and training, tiny settings."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+SOURCE = Path(__file__).resolve().parent.parent
+BUDGETS = {"tiny": {"macs": "40%"}, "full": {"macs": "100%", "params": "2M"}}
+
+
+def tiny_params(data: Path) -> dict[str, Any]:
+    params = yaml.safe_load((SOURCE / "params.yaml").read_text())
+    params["data"]["path"] = str(data)
+    params["network"]["name"] = "resnet8-half"
+    params["search"]["num_initial"] = 4
+    params["training"] |= {
+        "epochs": 4,
+        "batch_size": 32,
+        "learning_rate": 0.1,
+        "steps_per_proposal": 6,
+        "refresh_images": 32,
+        "checkpoint_steps": 5,
+    }
+    params["front"] = {"num_proposals": 4, "calibration_images": 128}
+    params["finetune"]["epochs"] = 0.5
+    params["budgets"] = BUDGETS
+    params["tune"] |= {"num_trials": 2, "epochs": 1}
+    return params
+
+
+class Checkout:
+    """A copy of the sources where the pipeline is run as a user would."""
+
+    def __init__(self, root: Path, params: dict[str, Any]) -> None:
+        self.root = root
+        for name in ("joslim", "pipelines"):
+            shutil.copytree(SOURCE / name, root / name)
+        for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+            shutil.copy(SOURCE / name, root / name)
+        (root / ".dvc").mkdir()
+        shutil.copy(SOURCE / ".dvc/config", root / ".dvc/config")
+        self.write_params(params)
+        self.environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PREFECT_HOME": str(root / ".prefect"),
+            "DVC_NO_ANALYTICS": "1",
+        }
+        self.environment.pop("MLFLOW_TRACKING_URI", None)
+        self.run("git", "init", "--quiet")
+
+    def write_params(self, params: dict[str, Any]) -> None:
+        (self.root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def run(self, *command: str, cwd: Path | None = None) -> str:
+        done = self.attempt(*command, cwd=cwd)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def attempt(self, *command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=cwd or self.root, env=self.environment, capture_output=True, text=True
+        )
+
+    def dvc(self, *arguments: str) -> str:
+        return self.run(sys.executable, "-m", "dvc", *arguments)
+
+    def joslim(self, *arguments: str) -> str:
+        return self.run(sys.executable, "-m", "pipelines.cli", *arguments)
+
+    def read(self, path: str) -> Any:
+        return json.loads((self.root / path).read_text())
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory, fashion_mnist: Path) -> Checkout:
+    """A checkout in which training was killed, and then the flow run to its end."""
+    copy = Checkout(tmp_path_factory.mktemp("checkout"), tiny_params(fashion_mnist))
+    copy.dvc("repro", "prepare")
+    kill_in_the_middle_of_training(copy)
+    copy.flow_output = copy.run(sys.executable, "-m", "pipelines.flow")  # type: ignore[attr-defined]
+    return copy
+
+
+def kill_in_the_middle_of_training(copy: Checkout) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", "train"],
+        cwd=copy.root,
+        env=copy.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        while not list((copy.root / ".joslim").glob("checkpoints/*/checkpoint.pt")):
+            assert process.poll() is None, "training ended before it could be killed"
+            time.sleep(0.05)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_training_continues_from_the_last_checkpoint(checkout: Checkout):
+    assert "continuing from .joslim/checkpoints/" in checkout.flow_output
+    curves = (checkout.root / "reports/train/curves.csv").read_text().splitlines()
+    steps = [int(line.split(",")[0]) for line in curves[1:]]
+    assert steps == [10, 20, 30, 40, 50, 60]
+    assert not list((checkout.root / ".joslim/checkpoints").iterdir())
+
+
+def test_every_width_configuration_of_the_front_is_registered(checkout: Checkout):
+    registered = checkout.read("reports/registered.json")
+    front = (checkout.root / "reports/front/front.csv").read_text().splitlines()[1:]
+    kinds = [version["kind"] for version in registered["versions"]]
+    assert kinds.count("front") == len(front) >= 2
+    assert [v["aliases"] for v in registered["versions"] if v["kind"] == "budget"] == [
+        ["budget-tiny"],
+        ["budget-full"],
+    ]
+
+
+def test_lookup_names_a_model_that_is_what_it_states(checkout: Checkout, tmp_path: Path):
+    budget = ("--budget", "macs=40%", "--json")
+    (found,) = json.loads(checkout.joslim("lookup", *budget))
+    script = """
+import json, sys, mlflow, torch
+from torch.utils.flop_counter import FlopCounterMode
+from joslim.data import ImageSet
+from pathlib import Path
+from pipelines import tracking
+tracking.configure()
+model = mlflow.pytorch.load_model(sys.argv[1])
+images = ImageSet.load(Path("data/prepared") / f"{sys.argv[2]}.safetensors")
+with torch.no_grad():
+    logits = torch.cat([model(x) for x, _ in images.batches(50)])
+import joslim
+plain = joslim.load(mlflow.artifacts.download_artifacts(sys.argv[1]) + "/subnetwork")
+with FlopCounterMode(display=False) as counter:
+    plain(images.images[:1].float() / 255)
+print(json.dumps([(logits.argmax(1) == images.labels).double().mean().item(),
+                  counter.get_total_flops() // 2]))
+"""
+    split = "test" if "test_top1" in found else "val"
+    output = checkout.run(sys.executable, "-c", script, found["uri"], split)
+    top1, macs = json.loads(output.splitlines()[-1])
+    assert top1 == pytest.approx(found[f"{split}_top1"], abs=1e-6)
+    assert macs == found["macs"]
+    full = checkout.read("reports/registered.json")["model"]
+    assert found["uri"].startswith(f"models:/{full}/")
+    outside = checkout.attempt(
+        sys.executable, "-m", "pipelines.cli", "lookup", "--budget", "macs=1k"
+    )
+    assert outside.returncode == 1
+    assert "the cheapest in macs is models:/" in outside.stderr
+
+
+def test_a_second_repro_changes_nothing(checkout: Checkout):
+    lock = (checkout.root / "dvc.lock").read_text()
+    registered = checkout.read("reports/registered.json")
+    output = checkout.dvc("repro")
+    assert "Running stage 'register'" in output
+    assert output.count("Running stage") == 1
+    assert (checkout.root / "dvc.lock").read_text() == lock
+    assert checkout.read("reports/registered.json") == registered
+
+
+def test_a_changed_budget_reruns_only_its_own_stages(checkout: Checkout, fashion_mnist: Path):
+    params = tiny_params(fashion_mnist)
+    params["budgets"] = {**BUDGETS, "tiny": {"macs": "60%"}}
+    checkout.write_params(params)
+    stages = ("finetune@tiny", "evaluate@tiny", "register", "report")
+    output = checkout.dvc("repro", "--dry")
+    assert [stage for stage in stages if f"Running stage '{stage}'" in output] == list(stages)
+    assert output.count("Running stage") == len(stages)
+    checkout.write_params(tiny_params(fashion_mnist))
+
+
+def test_a_lost_registry_is_filled_again(checkout: Checkout):
+    before = checkout.read("reports/registered.json")
+    (checkout.root / "mlflow.db").unlink()
+    shutil.rmtree(checkout.root / "mlruns")
+    checkout.dvc("repro")
+    assert checkout.read("reports/registered.json") == before
+    assert "models:/" in checkout.joslim("lookup", "--budget", "macs=100%")
+
+
+def test_the_report_needs_nothing_from_outside(checkout: Checkout):
+    page = (checkout.root / "reports/index.html").read_text()
+    assert "Fashion" in page or "fashion" in page
+    for outside in ('src="http', "src='http", '<link rel="stylesheet" href="http', "@import"):
+        assert outside not in page
+
+
+def test_tune_goes_on_where_it_stopped(checkout: Checkout, fashion_mnist: Path):
+    checkout.run(sys.executable, "-m", "pipelines.tune")
+    (study,) = (checkout.root / ".joslim/tune").iterdir()
+    two = study.read_text().splitlines()
+    params = tiny_params(fashion_mnist)
+    params["tune"]["num_trials"] = 3
+    checkout.write_params(params)
+    checkout.run(sys.executable, "-m", "pipelines.tune")
+    three = [json.loads(line) for line in study.read_text().splitlines()]
+    assert study.read_text().splitlines()[:2] == two
+    assert len({trial["learning_rate"] for trial in three}) == 3
+    best = yaml.safe_load((checkout.root / "reports/tune/best.yaml").read_text())["training"]
+    winner = max(three, key=lambda trial: trial["hypervolume"])
+    assert best["learning_rate"] == winner["learning_rate"]
+    params["training"] = best
+    checkout.write_params(params)
+    checkout.run(sys.executable, "-c", "from pipelines.params import load_params; load_params()")
+    checkout.write_params(tiny_params(fashion_mnist))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("network.min_width", 1.5, "network.min_width is 1.5; input should be less than or equal"),
+        ("network.name", "resnet9", "network is 'resnet9'; expected one of resnet8"),
+        ("network.wdith", 1, "network.wdith is not a known key"),
+        ("training.epochs", "many", "training.epochs is 'many'; input should be a valid integer"),
+        (
+            "budgets.tiny",
+            {"macs": "1%"},
+            "budgets.tiny is macs <= 1%, but the smallest sub-network",
+        ),
+        (
+            "budgets.tiny",
+            {"weight": "1%"},
+            "budgets.tiny: budget on 'weight'; expected one of macs",
+        ),
+        (
+            "tune.weight_decay",
+            [0.1, 0.01],
+            "weight_decay is [0.1, 0.01]; expected lowest < highest",
+        ),
+    ],
+)
+def test_bad_params_are_refused_by_name(
+    tmp_path: Path, fashion_mnist: Path, key: str, value: Any, message: str
+):
+    from joslim.errors import ConfigError
+    from pipelines.params import load_params
+
+    params = tiny_params(fashion_mnist)
+    section, name = key.split(".")
+    params[section] = {**params[section], name: value}
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump(params))
+    with pytest.raises(ConfigError) as refused:
+        load_params(file)
+    assert message in str(refused.value)
