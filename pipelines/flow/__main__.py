@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 # Prefect and PyTorch are imported inside functions: Prefect reads its settings when it is imported,
 # and both take seconds that the server needs as well, to start.
 
-_DEFAULTS = {"DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+_DEFAULTS = {
+    "DO_NOT_TRACK": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+}
 _console = Console(highlight=False)
 
 

@@ -70,7 +70,7 @@ async def reproduce(stage: str, threads: int, known_unchanged: bool) -> State[No
         shown.outcome = "ran" if ran else "cached"
     if ran:
         return Completed()
-    return Completed(name="Cached", message="Nothing that it depends on has changed.")
+    return Completed(name="Cached", message=f"Nothing that {stage} depends on has changed.")
 
 
 class _Run:
