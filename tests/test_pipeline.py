@@ -42,6 +42,7 @@ class Checkout:
 
     def __init__(self, root: Path, params: dict[str, Any]) -> None:
         self.root = root
+        self.flow_output = ""
         for name in ("joslim", "pipelines"):
             shutil.copytree(SOURCE / name, root / name)
         for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
@@ -87,7 +88,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, fashion_mnist: Path) -> C
     copy = Checkout(tmp_path_factory.mktemp("checkout"), tiny_params(fashion_mnist))
     copy.dvc("repro", "prepare")
     kill_in_the_middle_of_training(copy)
-    copy.flow_output = copy.run(sys.executable, "-m", "pipelines.flow")  # type: ignore[attr-defined]
+    flow = copy.attempt(sys.executable, "-m", "pipelines.flow")
+    copy.flow_output = flow.stdout + flow.stderr
+    assert flow.returncode == 0, copy.flow_output
     return copy
 
 

@@ -14,7 +14,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import TaskRun
-from prefect.settings import PREFECT_API_URL, get_current_settings
+from prefect.settings import PREFECT_API_URL
 from prefect.states import State
 from prefect.testing.utilities import prefect_test_harness
 
@@ -66,7 +66,6 @@ stages:
   report:
     cmd: ./stage report reports/index
     deps: [reports/register, reports/evaluated]
-    params: [budgets]
     outs: [reports/index]
 """
 STAGE = """#!/bin/sh
@@ -328,7 +327,3 @@ def test_screen_keeps_rows_that_are_redrawn_together() -> None:
     assert screen.feed(f"{redraw}note\na 3\nb 3") == []
     assert screen.feed(f"{redraw}a 4\nb 4") == ["note"]
     assert screen.close() == ["a 4", "b 4"]
-
-
-def test_the_console_is_left_to_prefect_without_a_terminal() -> None:
-    assert get_current_settings().logging.level == "INFO"
