@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -180,11 +181,9 @@ def test_a_changed_budget_reruns_only_its_own_stages(checkout: Checkout, fashion
     params = tiny_params(fashion_mnist)
     params["budgets"] = {**BUDGETS, "tiny": {"macs": "60%"}}
     checkout.write_params(params)
-    stages = ("finetune@tiny", "evaluate@tiny", "register", "report")
-    output = checkout.dvc("repro", "--dry")
-    assert [stage for stage in stages if f"Running stage '{stage}'" in output] == list(stages)
-    assert output.count("Running stage") == len(stages)
-    checkout.write_params(tiny_params(fashion_mnist))
+    output = checkout.dvc("repro")
+    ran = re.findall(r"Running stage '(.*)'", output)
+    assert ran == ["finetune@tiny", "evaluate@tiny", "register", "report"]
 
 
 def test_a_lost_registry_is_filled_again(checkout: Checkout):

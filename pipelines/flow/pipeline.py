@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed, State
 
+from joslim.errors import JoslimError
 from pipelines import tracking
 from pipelines.flow import dvc, results
 from pipelines.flow.terminal import Display, plain
@@ -27,8 +28,8 @@ _display: ContextVar[Display] = ContextVar("display")
 @flow(name="joslim")
 async def pipeline() -> State:
     """From raw images to a registered model for every budget."""
-    budgets = list(load_params().budgets)
     try:
+        budgets = list(load_params().budgets)
         async with _running(budgets) as run:
             prepared = await run.stage("prepare")
             trained = await run.stage("train", after=[prepared])
@@ -38,7 +39,7 @@ async def pipeline() -> State:
             registered = await run.stage("register", after=[front, *evaluated])
             await results.publish_budgets(budgets)
             await run.stage("report", after=[registered])
-    except dvc.StageError as error:
+    except JoslimError as error:
         return Failed(message=str(error))
     return Completed(message=f"Registered a model for each of {len(budgets)} budgets.")
 
