@@ -1,7 +1,7 @@
 # make run   the whole pipeline, from raw images to registered models
 # make test  linters, types and all tests
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
