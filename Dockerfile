@@ -13,6 +13,7 @@ ENV PATH=/home/joslim/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     DVC_NO_ANALYTICS=1 \
     DO_NOT_TRACK=1 \
+    PREFECT_HOME=/joslim/.joslim/prefect \
     MLFLOW_TRACKING_URI=sqlite:////joslim/mlruns/mlflow.db
 
 # Settings for pip, such as an index with PyTorch's CPU builds:
