@@ -22,12 +22,11 @@ VAL_BATCH = 512
 
 @dataclass(frozen=True)
 class FinetuneProgress:
-    """Steps done, of how many; the best validation loss and top-1 so far (step 0 included)."""
+    """Steps done, of how many; the latest loss, and the best validation top-1 (step 0 included)."""
 
     step: int
     num_steps: int
     loss: float
-    val_loss: float
     val_top1: float
 
 
@@ -41,7 +40,7 @@ def finetune(
     learning_rate: float,
     seed: int,
 ) -> Iterator[FinetuneProgress]:
-    """Train ``model`` in place on labels, and leave it at its lowest validation loss.
+    """Train ``model`` in place on labels, and leave it at its best validation top-1.
 
     Never ends worse on ``val`` than it began: the weights before fine-tuning compete too.
 
@@ -62,8 +61,7 @@ def finetune(
     layout = fast_memory_format(model)
     model.to(memory_format=layout)
     optimizer = make_optimizer(model, config)
-    start = measure(model, val.batches(VAL_BATCH))
-    val_loss, val_top1 = start.loss, start.top1
+    val_top1 = measure(model, val.batches(VAL_BATCH)).top1
     best = copy.deepcopy(model.state_dict())
     for step in range(1, num_steps + 1):
         torch.manual_seed(seed + step)
@@ -79,9 +77,9 @@ def finetune(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if step in checks and (now := measure(model, val.batches(VAL_BATCH))).loss < val_loss:
-            val_loss, val_top1 = now.loss, now.top1
+        if step in checks and (top1 := measure(model, val.batches(VAL_BATCH)).top1) > val_top1:
+            val_top1 = top1
             best = copy.deepcopy(model.state_dict())
-        yield FinetuneProgress(step, num_steps, loss.item(), val_loss, val_top1)
+        yield FinetuneProgress(step, num_steps, loss.item(), val_top1)
     model.load_state_dict(best)
     model.eval()

@@ -14,7 +14,8 @@ from pipelines import paths, tracking
 from pipelines.budgets import Budget
 from pipelines.params import load_params
 from pipelines.prepare import DataInfo, load_split
-from pipelines.stage import console, run_stage, track
+from pipelines.progress import track
+from pipelines.stage import console, run_stage
 
 
 def main(budget: str) -> None:
@@ -47,7 +48,7 @@ def main(budget: str) -> None:
             position=lambda p: (p.step, p.num_steps),
         ):
             if progress.step % 10 == 0:
-                run.metrics({"loss": progress.loss, "val_loss": progress.val_loss}, progress.step)
+                run.metrics({"loss": progress.loss, "val_top1": progress.val_top1}, progress.step)
         assert progress is not None
         provenance = {
             "kind": "budget",

@@ -25,7 +25,8 @@ from pipelines import paths, tracking
 from pipelines.params import FrontParams, Params, load_params
 from pipelines.pictures import plot_front
 from pipelines.prepare import DataInfo, load_split
-from pipelines.stage import console, run_stage, track
+from pipelines.progress import track
+from pipelines.stage import console, run_stage
 
 BATCH = 512
 COLUMNS = [

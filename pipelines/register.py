@@ -17,9 +17,10 @@ import yaml
 from joslim.errors import DataError
 from pipelines import model_card, paths, registry, tracking
 from pipelines.budgets import QUANTITIES
+from pipelines.progress import track
 from pipelines.records.types import PREFIX
 from pipelines.registry import Collection, Submission
-from pipelines.stage import console, run_stage, track
+from pipelines.stage import console, run_stage
 
 COSTS = tuple(quantity.column for quantity in QUANTITIES.values())
 

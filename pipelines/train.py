@@ -14,7 +14,8 @@ from joslim.training import Progress, Trainer
 from pipelines import paths, tracking
 from pipelines.params import Params, load_params
 from pipelines.prepare import DataInfo, load_split
-from pipelines.stage import console, run_stage, track
+from pipelines.progress import track
+from pipelines.stage import console, run_stage
 
 STEPS_PER_POINT = 10
 """Training curves have one point per so many steps."""

@@ -23,7 +23,8 @@ from pipelines import paths, tracking
 from pipelines.front import Subnetworks, front_metrics, measure_candidates
 from pipelines.params import Params, TuneParams, load_params
 from pipelines.prepare import DataInfo, load_split
-from pipelines.stage import console, run_stage, track
+from pipelines.progress import track
+from pipelines.stage import console, run_stage
 
 
 def main() -> None:

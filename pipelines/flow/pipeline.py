@@ -16,8 +16,9 @@ from prefect.states import Completed, Failed, State
 from joslim.errors import JoslimError
 from pipelines import tracking
 from pipelines.flow import dvc, results
-from pipelines.flow.terminal import Display, plain
+from pipelines.flow.display import Display
 from pipelines.params import load_params
+from pipelines.progress import SECONDS_BETWEEN_LINES, Progress, at_most_every
 
 MAX_SIDE_BY_SIDE = 4
 """Stages at a time, however many cores there are: each has PyTorch in memory."""
@@ -48,22 +49,25 @@ async def pipeline() -> State:
 async def reproduce(stage: str, threads: int, known_unchanged: bool) -> State[None]:
     """Completed, Cached where DVC had nothing to run, or Failed in the stage's own words."""
     logger, display = get_run_logger(), _display.get()
+    log_progress = at_most_every(SECONDS_BETWEEN_LINES, lambda p: logger.info(str(p)))
     with display.running(stage) as shown:
 
         def on_line(line: str) -> None:
-            logger.info(plain(line))
-            display.line(shown, line)
+            logger.info(line)
+            shown.line(line)
 
-        def on_redraw(rows: Sequence[str]) -> None:
-            shown.drawn = rows
+        def on_progress(progress: Progress) -> None:
+            log_progress(progress)
+            shown.progress(progress)
 
         variables = {
             tracking.PIPELINE_RUN_VARIABLE: str(flow_run.id),
             "OMP_NUM_THREADS": str(threads),
+            "COLUMNS": str(display.columns),
         }
         try:
             ran = not known_unchanged and await dvc.reproduce(
-                stage, variables, on_line, on_redraw, display.columns
+                stage, variables, on_line, on_progress
             )
         except dvc.StageError as error:
             shown.outcome = "failed"

@@ -65,13 +65,13 @@ def test_finetuning_never_ends_worse_on_val():
     torch.manual_seed(0)
     model = spec().build().extract(spec().build().space.smallest)
     images = data()
-    start = measure(model, images.batches(32)).loss
+    start = measure(model, images.batches(32)).top1
     options = {"epochs": 2.5, "learning_rate": 0.05, "seed": 0}
     steps = list(finetune(model, images, images, config(), **options))
     assert len(steps) == steps[-1].num_steps == 22
-    end = measure(model, images.batches(32)).loss
-    assert end == pytest.approx(steps[-1].val_loss)
-    assert end < start
+    end = measure(model, images.batches(32)).top1
+    assert end == pytest.approx(steps[-1].val_top1)
+    assert end > start
 
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     list(finetune(model, images, images, config(), epochs=1, learning_rate=1e9, seed=0))

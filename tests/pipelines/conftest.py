@@ -1,4 +1,7 @@
+from pathlib import Path
+
 import pytest
+import script_project
 import small_project
 from small_project import Project
 
@@ -15,3 +18,10 @@ def registered_project(project_files: Project, tmp_path_factory: pytest.TempPath
     project = project_files.copy(tmp_path_factory.mktemp("registered") / "project")
     project.register()
     return project
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> script_project.Project:
+    """A checkout whose stages are shell scripts, as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return script_project.Project(tmp_path)
