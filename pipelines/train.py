@@ -76,7 +76,7 @@ def _run(trainer: Trainer, checkpoint: Path, curves: Path, run: tracking.Run) ->
     """Train to the end; the curve's points go to MLflow and to a file that survives a crash."""
     curves.parent.mkdir(parents=True, exist_ok=True)
     if checkpoint.exists():
-        console.print(f"continuing from {checkpoint}")
+        console.print(f"continuing from {checkpoint}", soft_wrap=True)
         for point in _points(curves):
             run.metrics(point, step=int(point["step"]))
     points: list[Progress] = []

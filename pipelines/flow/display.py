@@ -37,8 +37,10 @@ class Display:
         )
 
     @property
-    def columns(self) -> int:
-        """Width that a stage's own lines may take."""
+    def columns(self) -> int | None:
+        """Width that a stage's own lines may take; None if nothing is shown."""
+        if self._bars.disable:
+            return None
         return max(20, self._bars.console.width - self._label_width - 4)
 
     def __enter__(self) -> "Display":
