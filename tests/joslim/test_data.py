@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_fashion_mnist
+from generated_data import write_fashion_mnist
 from PIL import Image
 
 from joslim import data
