@@ -12,8 +12,8 @@ from rich.table import Table
 from joslim import data
 from joslim.data import ImageSet, Splits
 from joslim.data.images import unit_range
-from joslim.errors import DataError
 from pipelines import paths, tracking
+from pipelines.files import read
 from pipelines.params import load_params
 from pipelines.stage import console, run_stage
 
@@ -39,11 +39,11 @@ class DataInfo:
     @classmethod
     def load(cls) -> "DataInfo":
         """Read what the stage wrote."""
-        file = paths.PREPARED / "dataset.json"
-        try:
-            content = json.loads(file.read_text())
-        except (OSError, ValueError) as error:
-            raise DataError(f"{file} cannot be read: {error}; run the prepare stage") from error
+        return read(paths.PREPARED / "dataset.json", cls._parse)
+
+    @classmethod
+    def _parse(cls, text: str) -> "DataInfo":
+        content = json.loads(text)
         return cls(
             name=content["name"],
             classes=tuple(content["classes"]),

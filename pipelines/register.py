@@ -17,6 +17,7 @@ import yaml
 from joslim.errors import DataError
 from pipelines import model_card, paths, registry, tracking
 from pipelines.budgets import QUANTITIES
+from pipelines.files import read, read_json
 from pipelines.progress import track
 from pipelines.records.types import PREFIX
 from pipelines.registry import Collection, Submission
@@ -29,7 +30,7 @@ def main() -> None:
     collection = collect()
     entries = registry.registered(collection)
     if entries is None:
-        digest = _read_json(paths.PREPARED / "dataset.json")["digest"]
+        digest = read_json(paths.PREPARED / "dataset.json")["digest"]
         logged = {"model": collection.name}
         with tracking.stage_run("register", params=logged, data_digest=digest) as run:
             entries = registry.register(collection, run, track)
@@ -51,9 +52,9 @@ def main() -> None:
 
 def collect() -> Collection:
     """What the stages before have made."""
-    dataset = _read_json(paths.PREPARED / "dataset.json")
+    dataset = read_json(paths.PREPARED / "dataset.json")
     submissions = [*_front(), *_budgets()]
-    spec = _read_json(submissions[0].folder / "spec.json")
+    spec = read_json(submissions[0].folder / "spec.json")
     name = PREFIX + re.sub(r"[^\w.]+", "-", f"{spec['network']}-{dataset['name']}")
     return Collection(
         name,
@@ -88,11 +89,11 @@ def _front() -> Iterator[Submission]:
 
 def _budgets() -> Iterator[Submission]:
     for name in yaml.safe_load(paths.PARAMS.read_text())["budgets"]:
-        metrics = _read_json(paths.EVALUATE / name / "metrics.json")
+        metrics = read_json(paths.EVALUATE / name / "metrics.json")
         tested = {f"test_{key}": float(value) for key, value in metrics["finetuned"].items()}
         numbers = {**_numbers(metrics, (*COSTS, "val_top1")), **tested}
         folder = paths.BUDGETS / name
-        widths = "-".join(map(str, _read_json(folder / "spec.json")["widths"]))
+        widths = "-".join(map(str, read_json(folder / "spec.json")["widths"]))
         limits = ", ".join(f"{key} ≤ {limit}" for key, limit in metrics["limits"].items())
         yield Submission(
             "budget",
@@ -110,24 +111,10 @@ def _numbers(row: Mapping[str, Any], columns: Iterable[str]) -> dict[str, float]
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:
-    rows = list(csv.DictReader(_read(path).splitlines()))
+    rows = read(path, lambda text: list(csv.DictReader(text.splitlines())))
     if not rows:
         raise DataError(f"{path} has no rows; expected one per model")
     return rows
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(_read(path))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not JSON: {error}") from error
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error}; run `dvc repro`") from error
 
 
 if __name__ == "__main__":

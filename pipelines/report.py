@@ -1,14 +1,13 @@
 """Stage ``report``: the whole run on one page that needs no network."""
 
-import json
 import math
 import platform
 import shlex
-import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +22,8 @@ from joslim.errors import DataError
 from joslim.storage import NetworkSpec, load_spec
 from pipelines import paths, tracking
 from pipelines.budgets import QUANTITIES, parse_limits
+from pipelines.files import read, read_json
+from pipelines.git import git
 from pipelines.params import Params, read_params
 from pipelines.pictures import (
     Mark,
@@ -129,20 +130,20 @@ class Inputs:
             DataError: If a file is missing or damaged.
         """
         params = read_params()
-        registered = _read(paths.REGISTERED, _json)
-        candidates = _read(paths.FRONT_REPORT / "candidates.csv", pd.read_csv)
+        registered = read_json(paths.REGISTERED)
+        candidates = _csv(paths.FRONT_REPORT / "candidates.csv")
         full = candidates[candidates["source"] == "full"].iloc[0]
         return cls(
             params=params,
             settings=paths.PARAMS.read_text(),
             data=DataInfo.load(),
-            manifest=_read(paths.PREPARED / "manifest.csv", _table),
+            manifest=_table(paths.PREPARED / "manifest.csv"),
             spec=load_spec(paths.SUPERNET)[0],
-            curves=_read(paths.TRAIN_REPORT / "curves.csv", pd.read_csv),
-            training=_read(paths.TRAIN_REPORT / "metrics.json", _json),
-            front=_read(paths.FRONT_REPORT / "front.csv", pd.read_csv),
+            curves=_csv(paths.TRAIN_REPORT / "curves.csv"),
+            training=read_json(paths.TRAIN_REPORT / "metrics.json"),
+            front=_csv(paths.FRONT_REPORT / "front.csv"),
             candidates=candidates,
-            search=_read(paths.FRONT_REPORT / "metrics.json", _json),
+            search=read_json(paths.FRONT_REPORT / "metrics.json"),
             full={c: float(full[c]) for c in ("macs", "params", "memory_bytes")},
             models=tuple(_model(budget, registered) for budget in params.budgets),
         )
@@ -222,8 +223,8 @@ def _model(budget: str, registered: Mapping[str, Any]) -> Model:
         raise DataError(f"{paths.REGISTERED} has no alias '{alias}'; run `dvc repro`")
     return Model(
         budget,
-        _read(folder / "metrics.json", _json),
-        _read(folder / "confusion.csv", _table).set_index("label").astype(int),
+        read_json(folder / "metrics.json"),
+        _table(folder / "confusion.csv").set_index("label").astype(int),
         versions[0],
         f"models:/{registered['model']}@{alias}",
     )
@@ -235,20 +236,14 @@ def _margin(models: tuple[Model, ...], num_images: int) -> float:
     return 1.96 * max(math.sqrt(top * (1 - top) / num_images) for top in tops)
 
 
-def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
-    try:
-        return reader(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}; run `dvc repro`") from error
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text())
+def _csv(path: Path) -> pd.DataFrame:
+    return read(path, lambda text: pd.read_csv(StringIO(text)))
 
 
 def _table(path: Path) -> pd.DataFrame:
     """With class names as they are: one may be called ``None`` or ``1``."""
-    return pd.read_csv(path, dtype={"label": str, "class": str}, keep_default_na=False)
+    names = {"label": str, "class": str}
+    return read(path, lambda text: pd.read_csv(StringIO(text), dtype=names, keep_default_na=False))
 
 
 def _percent(fraction: float, digits: int = 2) -> str:
@@ -257,12 +252,7 @@ def _percent(fraction: float, digits: int = 2) -> str:
 
 def _commit() -> str:
     """Git's name for the code, with ``-dirty`` if files differ from it; ``none`` without git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "none"
-    return done.stdout.strip()
+    return git("describe", "--always", "--dirty", "--abbrev=12") or "none"
 
 
 def _shown_uri(uri: str) -> str:

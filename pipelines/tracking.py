@@ -7,7 +7,6 @@ otherwise FAILED, KILLED or FINISHED by the last run of every stage.
 import hashlib
 import os
 import socket
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -19,6 +18,7 @@ from filelock import FileLock
 
 from joslim.errors import JoslimError
 from pipelines import paths
+from pipelines.git import git
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -262,24 +262,13 @@ def _revisions() -> dict[str, str]:
     """Where code and results stand: git's commit, whether files differ from it, DVC's lock."""
     lock = paths.root() / paths.DVC_LOCK
     digest = hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else "none"
-    commit = _git("rev-parse", "HEAD")
-    dirty = "true" if _git("status", "--porcelain") else "false"
+    commit = git("rev-parse", "HEAD")
+    dirty = "true" if git("status", "--porcelain") else "false"
     return {
         "git.commit": commit or "none",
         "git.dirty": dirty if commit else "none",
         "dvc.lock": digest,
     }
-
-
-def _git(*arguments: str) -> str:
-    """What git prints; nothing where there is no git or no repository."""
-    try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=paths.root(), capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return done.stdout.strip()
 
 
 def _flat_params(params: Mapping[str, Any]) -> list[Any]:

@@ -12,6 +12,7 @@ import yaml
 
 from joslim.errors import DataError
 from pipelines import paths, report
+from pipelines.files import read_json
 
 SETTINGS = Path(__file__).resolve().parents[2] / "params.yaml"
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -65,7 +66,7 @@ def test_the_page_tells_the_run_and_needs_no_network(write: Write) -> None:
     page = render()
     text = html.unescape(re.sub(r"<[^>]+>", " ", page))
     for name in finished_run.BUDGETS:
-        model = report._json(paths.EVALUATE / name / "metrics.json")
+        model = read_json(paths.EVALUATE / name / "metrics.json")
         assert f"{100 * model['finetuned']['top1']:.2f} %" in text
         assert f"models:/joslim-x@budget-{name}" in text
         assert model["front_id"] in text
