@@ -1,7 +1,11 @@
+import os
 from pathlib import Path
 
 import pytest
 from generated_data import write_fashion_mnist
+
+# The networks of these tests are too small for more threads; read when PyTorch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,7 @@ async def reproduce(stage: str, threads: int, known_unchanged: bool) -> State[No
 
         variables = {
             tracking.PIPELINE_RUN_VARIABLE: str(flow_run.id),
-            "OMP_NUM_THREADS": str(threads),
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
             **({"COLUMNS": str(display.columns)} if display.columns else {}),
         }
         try:
