@@ -10,6 +10,7 @@ import torch
 
 from joslim import costs, search
 from joslim.storage import NetworkSpec, save_supernet
+from joslim.threads import use_suitable_threads
 from joslim.training import Progress, Trainer
 from pipelines import paths, tracking
 from pipelines.params import Params, load_params
@@ -33,7 +34,7 @@ def main() -> None:
         data_digest=info.digest,
         system_metrics=True,
     ) as run:
-        trainer = _trainer(params, spec)
+        trainer = make_trainer(params, spec)
         curves = _run(trainer, folder / "checkpoint.pt", folder / "curves.jsonl", run)
         shutil.rmtree(paths.SUPERNET, ignore_errors=True)
         save_supernet(paths.SUPERNET, trainer.network, spec)
@@ -59,9 +60,11 @@ def training_key(params: Params, info: DataInfo) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def _trainer(params: Params, spec: NetworkSpec) -> Trainer:
+def make_trainer(params: Params, spec: NetworkSpec) -> Trainer:
+    """A supernet with fresh weights, its search and the prepared data, ready to run."""
     torch.manual_seed(params.seed)
     network = spec.build()
+    use_suitable_threads(network, params.training.batch_size)
     strategy = search.create(
         params.search.strategy,
         space=network.space,

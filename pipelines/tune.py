@@ -11,20 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 from hyperopt import JOB_STATE_DONE, STATUS_OK, Trials, hp, space_eval, tpe
 from hyperopt.base import Domain
 from rich.table import Table
 
-from joslim import costs, search
-from joslim.training import Trainer
 from pipelines import paths, tracking
 from pipelines.front import Subnetworks, front_metrics, measure_candidates
 from pipelines.params import Params, TuneParams, load_params
 from pipelines.prepare import DataInfo, load_split
 from pipelines.progress import track
 from pipelines.stage import console, run_stage
+from pipelines.train import make_trainer
 
 
 def main() -> None:
@@ -111,22 +109,14 @@ def _key(params: Params, info: DataInfo) -> str:
 def _hypervolume(params: Params, info: DataInfo, chosen: Mapping[str, Any], title: str) -> float:
     """Train with the ``chosen`` hyperparameters and measure the front on ``val``."""
     config = params.training.model_copy(update={**chosen, "epochs": params.tune.epochs})
-    torch.manual_seed(params.seed)
-    network = params.network_spec(len(info.classes), info.mean, info.std).build()
-    strategy = search.create(
-        params.search.strategy,
-        space=network.space,
-        cost=costs.COSTS[params.search.objective](network),
-        seed=params.seed,
-        **params.search.options(),
-    )
-    train = load_split("train")
-    trainer = Trainer(network, strategy, train, config, seed=params.seed)
+    spec = params.network_spec(len(info.classes), info.mean, info.std)
+    trainer = make_trainer(params.model_copy(update={"training": config}), spec)
     for _ in track(trainer.run(), title, position=lambda p: (p.step, p.num_steps)):
         pass
-    subnetworks = Subnetworks(network, train, params.front.calibration_images)
-    candidates = measure_candidates(subnetworks, strategy, load_split("val"), params.front)
-    return float(front_metrics(candidates, strategy.cost)["hypervolume"])
+    train, images = load_split("train"), params.front.calibration_images
+    subnetworks = Subnetworks(trainer.network, train, images)
+    candidates = measure_candidates(subnetworks, trainer.strategy, load_split("val"), params.front)
+    return float(front_metrics(candidates, trainer.strategy.cost)["hypervolume"])
 
 
 def _write(params: Params, study: Study, run: tracking.Run) -> None:
