@@ -1,10 +1,12 @@
 """What a width configuration costs: exact, in closed form, without running the network.
 
-Every term is a product of at most two affine functions of the channel counts, so a cost is two
-matrix products for any number of width configurations, and differentiable. Papers of this field
+Every term is a product of a few affine functions of the channel counts, hardly ever more than two,
+so a cost is a matrix product for each factor, for any number of width configurations, and
+differentiable. Papers of this field
 report twice the MACs, or the MACs themselves, as FLOPs.
 
-Shape legend: ``n`` width configurations, ``d`` channel groups, ``t`` terms, ``s`` graph steps.
+Shape legend: ``n`` width configurations, ``d`` channel groups, ``t`` terms, ``f`` factors of each
+term, ``s`` graph steps.
 """
 
 from collections.abc import Iterable, Sequence
@@ -34,7 +36,7 @@ class Cost:
         """Sum ``terms``; with ``alive`` ``(s, t)``, take the largest of the sums over its rows."""
         self.name = name
         self.space = space
-        self._left, self._right = _affine(terms, len(space))
+        self._factors = _affine(terms, len(space))
         self._alive = alive
         self.full = self(space.full)
         self.smallest = self(space.smallest)
@@ -49,7 +51,7 @@ class Cost:
             counts = torch.tensor([self.space.check(widths)], dtype=torch.float64)
             return round(self(counts).item())
         ones = torch.cat([torch.ones_like(widths[:, :1]), widths], dim=1)
-        terms = (ones @ self._left.T) * (ones @ self._right.T)
+        terms = torch.stack([ones @ factor.T for factor in self._factors]).prod(0)
         return terms.sum(1) if self._alive is None else (terms @ self._alive.T).amax(1)
 
     @overload
@@ -62,8 +64,23 @@ class Cost:
 
 
 def macs(network: SlimmableNetwork) -> Cost:
-    """Multiply-accumulates of convolutions and linear layers for one image."""
+    """Multiply-accumulates for one image: half of what `torch.utils.flop_counter` counts.
+
+    That is convolutions, linear layers and the matrix products of attention; not normalisation,
+    activations or pooling.
+    """
     return Cost("macs", network.space, network.trace.macs)
+
+
+def movable_fraction(network: SlimmableNetwork) -> float:
+    """The part of the full network's MACs, in [0, 1], in operations that some width can shrink."""
+    groups = network.space.groups
+    movable = [
+        term
+        for term in network.trace.macs
+        if any(p.group is not None and not groups[p.group].frozen for a in term.axes for p in a)
+    ]
+    return Cost("macs", network.space, movable).full / macs(network).full
 
 
 def params(network: SlimmableNetwork) -> Cost:
@@ -100,9 +117,10 @@ def _sizes(network: SlimmableNetwork, tensors: Iterable[tuple[str, Tensor]]) -> 
     ]
 
 
-def _affine(terms: Sequence[Product], num_groups: int) -> tuple[Tensor, Tensor]:
-    """Both factors of every term, ``(t, 1 + d)`` each: a constant, a coefficient per group."""
-    factors = torch.zeros(2, len(terms), 1 + num_groups, dtype=torch.float64)
+def _affine(terms: Sequence[Product], num_groups: int) -> Tensor:
+    """The factors of every term, ``(f, t, 1 + d)``: a constant, a coefficient per group."""
+    num_factors = max((len(term.axes) for term in terms), default=0)
+    factors = torch.zeros(max(num_factors, 1), len(terms), 1 + num_groups, dtype=torch.float64)
     factors[:, :, 0] = 1.0
     for t, term in enumerate(terms):
         for side, axis in enumerate(term.axes):
@@ -111,4 +129,4 @@ def _affine(terms: Sequence[Product], num_groups: int) -> tuple[Tensor, Tensor]:
                 column = 0 if part.group is None else 1 + part.group
                 factors[side, t, column] += part.block
         factors[0, t] *= term.scale
-    return factors[0], factors[1]
+    return factors

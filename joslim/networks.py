@@ -101,6 +101,10 @@ def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential
     return nn.Sequential(first, *(_Block(outputs, outputs, 1) for _ in range(blocks - 1)))
 
 
+HAVE_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+"""Built without these heads, which run in training only and take no part in the product."""
+
+
 def _torchvision(name: str, num_classes: int, in_channels: int) -> nn.Module:
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
@@ -110,7 +114,8 @@ def _torchvision(name: str, num_classes: int, in_channels: int) -> nn.Module:
             f"torchvision:{name} takes images of 3 channels, not {in_channels}; "
             "set data.channels to 3"
         )
-    return torchvision.models.get_model(name, weights=None, num_classes=num_classes)
+    heads = {"aux_logits": False, "init_weights": True} if name in HAVE_AUXILIARY_HEADS else {}
+    return torchvision.models.get_model(name, weights=None, num_classes=num_classes, **heads)
 
 
 def _factory(module: str, attribute: str) -> Callable[..., nn.Module]:

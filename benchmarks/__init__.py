@@ -1,0 +1,1 @@
+"""Slow evidence: every figure in the docs comes from one of these commands."""
