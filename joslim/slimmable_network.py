@@ -66,6 +66,7 @@ class SlimmableNetwork(nn.Module):
         self.model = model
         self.trace = trace
         self.space = WidthSpace(trace.groups)
+        self._read_by_forward = [key for key in trace.attributes if key[1] in READ_BY_FORWARD]
 
     def forward(self, x: Tensor, widths: Widths | None = None) -> Tensor:
         """Run at ``widths`` (1..full per group); the full network by default.
@@ -85,8 +86,8 @@ class SlimmableNetwork(nn.Module):
         for name, part in self._slices(widths).items():
             owned = part.detach().clone(memory_format=torch.contiguous_format)
             tensor_at(model, name).data = owned
-        for path, attribute, value in self._attributes(widths):
-            setattr(model.get_submodule(path), attribute, value)
+        for path, attribute in self.trace.attributes:
+            setattr(model.get_submodule(path), attribute, self._attribute(path, attribute, widths))
         return model
 
     def sort_channels_(self) -> None:
@@ -118,22 +119,21 @@ class SlimmableNetwork(nn.Module):
             slices[name] = part.clone() if is_buffer and self.training else part
         return slices
 
-    def _attributes(self, widths: Widths) -> Iterator[tuple[str, str, int | tuple[int, ...]]]:
-        for (path, attribute), axes in self.trace.attributes.items():
-            sizes = tuple(axis_size(axis, widths) for axis in axes)
-            full = getattr(self.model.get_submodule(path), attribute)
-            yield path, attribute, sizes if isinstance(full, tuple) else sizes[0]
+    def _attribute(self, path: str, attribute: str, widths: Widths) -> int | tuple[int, ...]:
+        axes = self.trace.attributes[path, attribute]
+        sizes = tuple(axis_size(axis, widths) for axis in axes)
+        full = getattr(self.model.get_submodule(path), attribute)
+        return sizes if isinstance(full, tuple) else sizes[0]
 
     @contextmanager
     def _attributes_at(self, widths: Widths) -> Iterator[None]:
         """Set what is neither parameter nor buffer and yet decides how a layer computes."""
         changed = []
         try:
-            for path, attribute, value in self._attributes(widths):
-                if attribute in READ_BY_FORWARD:
-                    module = self.model.get_submodule(path)
-                    changed.append((module, attribute, getattr(module, attribute)))
-                    setattr(module, attribute, value)
+            for path, attribute in self._read_by_forward:
+                module = self.model.get_submodule(path)
+                changed.append((module, attribute, getattr(module, attribute)))
+                setattr(module, attribute, self._attribute(path, attribute, widths))
             yield
         finally:
             for module, attribute, value in changed:

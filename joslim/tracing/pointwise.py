@@ -45,7 +45,7 @@ def _broadcast(walk: Walk, node: fx.Node, first: Axes, second: Axes) -> Axes:
 
 
 def spatial(walk: Walk, node: fx.Node) -> TensorValue:
-    """Pooling: channels stay, positions change."""
+    """Pooling and the like: channels stay, positions change."""
     batch, channels, *positions = walk.axes(source_of(node))
     keep_positions(tuple(positions))
     return TensorValue((batch, channels, *fixed(shape_of(node)[2:])))

@@ -36,6 +36,7 @@ MODULES: dict[Any, Rule] = {
     **dict.fromkeys(pointwise.IDENTITIES, pointwise.elementwise),
     **dict.fromkeys((nn.MaxPool2d, nn.AvgPool2d), pointwise.spatial),
     **dict.fromkeys((nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d), pointwise.spatial),
+    **dict.fromkeys((nn.ZeroPad2d, nn.ReflectionPad2d, nn.Upsample), pointwise.spatial),
     nn.Flatten: shapes.flatten,
     Permute: shapes.permute,
 }
@@ -47,6 +48,7 @@ FUNCTIONS: dict[Any, Rule] = {
     **dict.fromkeys((F.dropout, stochastic_depth), pointwise.elementwise),
     **dict.fromkeys((F.max_pool2d, F.avg_pool2d), pointwise.spatial),
     **dict.fromkeys((F.adaptive_avg_pool2d, F.adaptive_max_pool2d), pointwise.spatial),
+    F.interpolate: pointwise.spatial,
     F.pad: pointwise.padding,
     torch.mean: pointwise.mean,
     **dict.fromkeys((operator.sub, operator.truediv, operator.iadd), pointwise.broadcast),

@@ -48,6 +48,21 @@ def test_the_docs_name_exactly_the_networks_that_are_left_out():
     assert rows == ([f"`{name}`" for name in LEFT_OUT] or ["none"])
 
 
+@pytest.mark.parametrize(
+    ("name", "width_mult"), [("mobilenet_v2", {"width_mult": 0.5}), ("mnasnet1_0", {"alpha": 0.5})]
+)
+def test_slices_are_the_narrow_networks_that_torchvision_builds(
+    name: str, width_mult: dict[str, float]
+):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 64, 64)
+    network = joslim.slimmable(joslim.networks.create(f"torchvision:{name}", 10), x).eval()
+    narrow = type(network.model)(num_classes=10, **width_mult).eval()
+    widths = tuple(narrow.get_submodule(g.name).out_channels for g in network.space.groups)
+    narrow.load_state_dict(network.extract(widths).state_dict())
+    torch.testing.assert_close(network(x, widths), narrow(x))
+
+
 def _swin(**kwargs: object) -> nn.Module:
     return SwinTransformer([4, 4], 16, [2, 2], [2, 4], [4, 4], num_classes=10, **kwargs)
 
