@@ -1,5 +1,9 @@
 """The tensors of a network, and the parts of them that a sub-network uses."""
 
+from functools import lru_cache
+from itertools import accumulate
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,14 +20,25 @@ def tensor_at(model: nn.Module, name: str) -> Tensor:
 def take(tensor: Tensor, axes: tuple[Axis, ...], widths: Widths) -> Tensor:
     """The slice of ``tensor`` that a sub-network uses: the first channels of every part.
 
-    A view, unless an axis has several parts (after a concatenation), which must be joined.
+    A view, unless an axis has several parts (after a concatenation), which must be gathered.
     """
     for dim, axis in enumerate(axes):
-        if axis_size(axis, widths) == tensor.shape[dim]:
+        size = axis_size(axis, widths)
+        if size == tensor.shape[dim]:
             continue
-        pieces, start = [], 0
-        for part in axis:
-            pieces.append(tensor.narrow(dim, start, part.size(widths)))
-            start += part.full
-        tensor = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim)
+        if len(axis) == 1:
+            tensor = tensor.narrow(dim, 0, size)
+        else:
+            kept = _kept(axis, tuple(part.size(widths) for part in axis))
+            tensor = tensor.index_select(dim, torch.from_numpy(kept).to(tensor.device))
     return tensor
+
+
+@lru_cache(maxsize=256)
+def _kept(axis: Axis, sizes: tuple[int, ...]) -> np.ndarray:
+    """Positions of the first elements of every part, as many as ``sizes`` says.
+
+    An array, as a tensor would remember whether it was made in inference mode.
+    """
+    starts = accumulate((part.full for part in axis), initial=0)
+    return np.concatenate([np.arange(i, i + n) for i, n in zip(starts, sizes, strict=False)])
