@@ -53,15 +53,15 @@ def spatial(walk: Walk, node: fx.Node) -> TensorValue:
 
 def padding(walk: Walk, node: fx.Node) -> TensorValue:
     """Padding of positions; dimensions are given from the last to the first."""
-    axes = walk.axes(source_of(node))
+    axes = list(walk.axes(source_of(node)))
     pads = argument(node, 1, "pad")
     if not isinstance(pads, tuple | list) or not all(isinstance(p, int) for p in pads):
         raise Unfollowed("pads by numbers that are computed")
-    padded: list[bool] = [any(p != 0 for p in pads[i : i + 2]) for i in range(0, len(pads), 2)]
-    padded = [*reversed(padded)]
-    return TensorValue(
-        resized(axes, shape_of(node), [*[False] * (len(axes) - len(padded)), *padded])
-    )
+    for dim in {-1 - i // 2 for i, pad in enumerate(pads) if pad != 0}:
+        if moves(axes[dim]):
+            raise Unfollowed("changes the number of channels by a fixed amount")
+        axes[dim] = fixed(shape_of(node))[dim]
+    return TensorValue(tuple(axes))
 
 
 def mean(walk: Walk, node: fx.Node) -> TensorValue:
@@ -76,12 +76,3 @@ def mean(walk: Walk, node: fx.Node) -> TensorValue:
         one = fixed((1,))[0]
         return TensorValue(tuple(one if i in reduced else axis for i, axis in enumerate(axes)))
     return TensorValue(tuple(axis for i, axis in enumerate(axes) if i not in reduced))
-
-
-def resized(axes: Axes, shape: tuple[int, ...], changed: list[bool]) -> Axes:
-    """``axes``, but those that ``changed`` have fixed sizes; only positions may."""
-    for axis, is_changed in zip(axes, changed, strict=True):
-        if is_changed and moves(axis):
-            raise Unfollowed("changes the number of channels by a fixed amount")
-    new = fixed(shape)
-    return tuple(new[i] if changed[i] else axis for i, axis in enumerate(axes))

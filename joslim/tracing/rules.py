@@ -79,7 +79,7 @@ METHODS: dict[Any, Rule] = {
     "expand": shapes.expand,
     "chunk": shapes.chunk,
     "size": shapes.shape,
-    "dim": shapes.about,
+    "dim": shapes.unaffected,
 }
 
 SIZES: dict[Any, Rule] = {

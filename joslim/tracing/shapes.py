@@ -30,7 +30,7 @@ def attribute(walk: Walk, node: fx.Node) -> Value:
     name = argument(node, 1, "name")
     if name not in ("shape", "ndim", "dtype", "device", "requires_grad"):
         raise Unfollowed(f"has no rule for '{name}'")
-    return shape(walk, node) if name == "shape" else about(walk, node)
+    return shape(walk, node) if name == "shape" else unaffected(walk, node)
 
 
 def shape(walk: Walk, node: fx.Node) -> Value:
@@ -40,7 +40,7 @@ def shape(walk: Walk, node: fx.Node) -> Value:
     return Size(axes[dim]) if isinstance(dim, int) else tuple(map(Size, axes))
 
 
-def about(walk: Walk, node: fx.Node) -> Value:
+def unaffected(walk: Walk, node: fx.Node) -> Value:
     """The rank or the like: the same at all widths."""
     del walk
     return constant(result_of(node))
