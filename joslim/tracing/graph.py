@@ -65,8 +65,9 @@ def build_graph(
     except TracingError:
         raise
     except Exception as error:
+        cause = str(error).partition("\n\nWhile executing")[0]
         raise TracingError(
-            f"{type(model).__name__} does not run on {tuple(image.shape)}: {error}"
+            f"{type(model).__name__} does not run on {tuple(image.shape)}: {cause}"
         ) from error
     finally:
         for module, training in was_training.items():

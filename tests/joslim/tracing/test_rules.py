@@ -167,6 +167,12 @@ def test_the_network_is_left_as_it_is():
     assert vars(model) == before
 
 
+def test_an_image_of_the_wrong_size_is_named():
+    model = Between(lambda m, x: x)
+    with pytest.raises(TracingError, match=r"^Between does not run on \(1, 4, 6, 6\): [^\n]*$"):
+        joslim.slimmable(model, torch.randn(2, 4, 6, 6))
+
+
 def test_parameters_that_do_not_run_are_an_error():
     with pytest.raises(TracingError, match=r"'layers\.0\.weight' takes no part in evaluation"):
         build(lambda m, x: x, nn.Conv2d(12, 4, 1))
