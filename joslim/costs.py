@@ -1,20 +1,22 @@
 """What a width configuration costs: exact, in closed form, without running the network.
 
-Every term is a product of at most two affine functions of the channel counts, so a cost is two
-matrix products for any number of width configurations, and differentiable. Papers of this field
-report twice the MACs, or the MACs themselves, as FLOPs.
+Every term is a product of a few affine functions of the channel counts, hardly ever more than two,
+so a cost is a matrix product for each factor, for any number of width configurations, and
+differentiable. Papers of this field report twice the MACs, or the MACs themselves, as FLOPs.
 
-Shape legend: ``n`` width configurations, ``d`` channel groups, ``t`` terms, ``s`` graph steps.
+Shape legend: ``n`` width configurations, ``d`` channel groups, ``t`` terms, ``f`` factors of each.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import overload
 
 import torch
 from torch import Tensor
 
 from joslim.slimmable_network import SlimmableNetwork
-from joslim.tracing import Product, product
+from joslim.tracing import Activation, Axis, Part, Product, product
 from joslim.widths import Widths, WidthSpace
 
 BYTES_PER_NUMBER = 4
@@ -29,13 +31,19 @@ class Cost:
     """
 
     def __init__(
-        self, name: str, space: WidthSpace, terms: Sequence[Product], alive: Tensor | None = None
+        self,
+        name: str,
+        space: WidthSpace,
+        terms: Iterable[Product],
+        activations: Sequence[Activation] = (),
     ) -> None:
-        """Sum ``terms``; with ``alive`` ``(s, t)``, take the largest of the sums over its rows."""
+        """Sum ``terms``, and add what ``activations`` hold at the step at which they hold most."""
         self.name = name
         self.space = space
-        self._left, self._right = _affine(terms, len(space))
-        self._alive = alive
+        self._factors = _affine(_merged(terms), len(space))
+        self._elements = _affine([a.elements for a in activations], len(space))
+        self._born = torch.tensor([a.born for a in activations], dtype=torch.long)
+        self._gone = torch.tensor([a.last_used + 1 for a in activations], dtype=torch.long)
         self.full = self(space.full)
         self.smallest = self(space.smallest)
 
@@ -48,9 +56,14 @@ class Cost:
         if not isinstance(widths, Tensor):
             counts = torch.tensor([self.space.check(widths)], dtype=torch.float64)
             return round(self(counts).item())
-        ones = torch.cat([torch.ones_like(widths[:, :1]), widths], dim=1)
-        terms = (ones @ self._left.T) * (ones @ self._right.T)
-        return terms.sum(1) if self._alive is None else (terms @ self._alive.T).amax(1)
+        total = _values(self._factors, widths).sum(0)
+        return total + self._peak(widths) if len(self._born) else total
+
+    def _peak(self, widths: Tensor) -> Tensor:
+        elements = _values(self._elements, widths)
+        held = widths.new_zeros(int(self._gone.max()) + 1, len(widths))
+        held = held.index_add(0, self._born, elements).index_add(0, self._gone, -elements)
+        return held.cumsum(0).amax(0)
 
     @overload
     def fraction(self, widths: Tensor) -> Tensor: ...
@@ -62,8 +75,23 @@ class Cost:
 
 
 def macs(network: SlimmableNetwork) -> Cost:
-    """Multiply-accumulates of convolutions and linear layers for one image."""
+    """Multiply-accumulates for one image: half of what `torch.utils.flop_counter` counts.
+
+    That is convolutions, linear layers and the matrix products of attention; not normalisation,
+    activations or pooling.
+    """
     return Cost("macs", network.space, network.trace.macs)
+
+
+def movable_fraction(network: SlimmableNetwork) -> float:
+    """The part of the full network's MACs, in [0, 1], in operations that some width can shrink."""
+    groups = network.space.groups
+    movable = [
+        term
+        for term in network.trace.macs
+        if any(p.group is not None and not groups[p.group].frozen for a in term.axes for p in a)
+    ]
+    return Cost("macs", network.space, movable).full / macs(network).full
 
 
 def params(network: SlimmableNetwork) -> Cost:
@@ -78,13 +106,9 @@ def memory(network: SlimmableNetwork) -> Cost:
     the kernels is not counted.
     """
     state = [*network.model.named_parameters(), *network.model.named_buffers()]
-    weights = _sizes(network, state)
-    activations = network.trace.activations
-    steps = sorted({activation.born for activation in activations})
-    alive = [[a.born <= step <= a.last_used for a in activations] for step in steps]
-    rows = torch.cat([torch.ones(len(steps), len(weights)), torch.tensor(alive)], dim=1).double()
-    terms = [*weights, *(activation.elements for activation in activations)]
-    return Cost("memory", network.space, terms, alive=BYTES_PER_NUMBER * rows)
+    weights = map(_in_bytes, _sizes(network, state))
+    activations = [replace(a, elements=_in_bytes(a.elements)) for a in network.trace.activations]
+    return Cost("memory", network.space, weights, activations)
 
 
 COSTS = {"macs": macs, "params": params, "memory": memory}
@@ -100,9 +124,34 @@ def _sizes(network: SlimmableNetwork, tensors: Iterable[tuple[str, Tensor]]) -> 
     ]
 
 
-def _affine(terms: Sequence[Product], num_groups: int) -> tuple[Tensor, Tensor]:
-    """Both factors of every term, ``(t, 1 + d)`` each: a constant, a coefficient per group."""
-    factors = torch.zeros(2, len(terms), 1 + num_groups, dtype=torch.float64)
+def _in_bytes(numbers: Product) -> Product:
+    return replace(numbers, scale=numbers.scale * BYTES_PER_NUMBER)
+
+
+def _merged(terms: Iterable[Product]) -> list[Product]:
+    """Equal products once, and all that are affine as one."""
+    affine: Counter[int | None] = Counter()
+    products: Counter[tuple[Axis, ...]] = Counter()
+    for term in terms:
+        if len(term.axes) > 1:
+            products[term.axes] += term.scale
+        else:
+            for part in term.axes[0] if term.axes else (Part(None, 1, 1),):
+                affine[part.group] += term.scale * part.block
+    axis = tuple(Part(group, block, block) for group, block in affine.items())
+    return [Product(1, (axis,)), *(Product(scale, axes) for axes, scale in products.items())]
+
+
+def _values(factors: Tensor, widths: Tensor) -> Tensor:
+    """Terms of configurations ``(n, d)``: ``(t, n)``."""
+    affine = torch.cat([torch.ones_like(widths[:, :1]), widths], dim=1)
+    return torch.stack([factor @ affine.T for factor in factors]).prod(0)
+
+
+def _affine(terms: Sequence[Product], num_groups: int) -> Tensor:
+    """The factors of every term, ``(f, t, 1 + d)``: a constant, a coefficient per group."""
+    num_factors = max((len(term.axes) for term in terms), default=0)
+    factors = torch.zeros(max(num_factors, 1), len(terms), 1 + num_groups, dtype=torch.float64)
     factors[:, :, 0] = 1.0
     for t, term in enumerate(terms):
         for side, axis in enumerate(term.axes):
@@ -111,4 +160,4 @@ def _affine(terms: Sequence[Product], num_groups: int) -> tuple[Tensor, Tensor]:
                 column = 0 if part.group is None else 1 + part.group
                 factors[side, t, column] += part.block
         factors[0, t] *= term.scale
-    return factors[0], factors[1]
+    return factors

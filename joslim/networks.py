@@ -8,12 +8,15 @@ import torchvision
 from torch import Tensor, nn
 
 from joslim.errors import NetworkError
+from joslim.pretrained import load_weights_
 
 CIFAR_RESNET_DEPTHS = (8, 14, 20, 32, 44, 56)
 
 
-def create(name: str, num_classes: int, in_channels: int = 3) -> nn.Module:
-    """Build a network with fresh weights.
+def create(
+    name: str, num_classes: int, in_channels: int = 3, weights: str | None = None
+) -> nn.Module:
+    """Build a network with fresh weights, or from pretrained ones.
 
     Args:
         name: ``resnet8`` … ``resnet56`` (CIFAR-style), ``resnet8-half`` … ``resnet56-half`` (at
@@ -21,11 +24,15 @@ def create(name: str, num_classes: int, in_channels: int = 3) -> nn.Module:
             ``package.module:factory``, a callable that takes ``num_classes`` and ``in_channels``.
         num_classes: Length of the network's output.
         in_channels: 1 for grey images, 3 for colour.
+        weights: For ``torchvision:NAME`` only: the name of pretrained weights, or their file; the
+            output layer is fresh if their number of classes is another.
 
     Raises:
-        NetworkError: If no such network exists, or it cannot take so many input channels.
+        NetworkError: If no such network or weights exist, or it cannot take so many input channels.
     """
     source, _, rest = name.partition(":")
+    if weights is not None and source != "torchvision":
+        raise NetworkError(f"network '{name}' has no weights by name; got weights '{weights}'")
     if not rest:
         base, dash, suffix = name.partition("-")
         depths = {f"resnet{depth}": depth for depth in CIFAR_RESNET_DEPTHS}
@@ -36,7 +43,7 @@ def create(name: str, num_classes: int, in_channels: int = 3) -> nn.Module:
             )
         return CifarResNet(depths[base], num_classes, in_channels, stem_stride=2 if dash else 1)
     if source == "torchvision":
-        return _torchvision(rest, num_classes, in_channels)
+        return _torchvision(rest, num_classes, in_channels, weights)
     return _factory(source, rest)(num_classes=num_classes, in_channels=in_channels)
 
 
@@ -101,7 +108,11 @@ def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential
     return nn.Sequential(first, *(_Block(outputs, outputs, 1) for _ in range(blocks - 1)))
 
 
-def _torchvision(name: str, num_classes: int, in_channels: int) -> nn.Module:
+HAVE_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+"""Built without these heads, which run in training only and take no part in the product."""
+
+
+def _torchvision(name: str, num_classes: int, in_channels: int, weights: str | None) -> nn.Module:
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         raise NetworkError(f"torchvision has no network '{name}'; it has {', '.join(known)}")
@@ -110,7 +121,15 @@ def _torchvision(name: str, num_classes: int, in_channels: int) -> nn.Module:
             f"torchvision:{name} takes images of 3 channels, not {in_channels}; "
             "set data.channels to 3"
         )
-    return torchvision.models.get_model(name, weights=None, num_classes=num_classes)
+    options = {}
+    if name in HAVE_AUXILIARY_HEADS:
+        # Their pretrained weights expect images that the network itself normalises once more.
+        transform_input = weights is not None
+        options = {"aux_logits": False, "init_weights": True, "transform_input": transform_input}
+    model = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
+    if weights is not None:
+        load_weights_(model, name, weights)
+    return model
 
 
 def _factory(module: str, attribute: str) -> Callable[..., nn.Module]:

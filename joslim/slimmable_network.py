@@ -12,14 +12,20 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from joslim import tracing
+from joslim import channel_order, tracing, verification
 from joslim.errors import TracingError
-from joslim.tracing import Axis, NetworkTrace, axis_size
+from joslim.slicing import take, tensor_at
+from joslim.tracing import NetworkTrace, axis_size
 from joslim.widths import Widths, WidthSpace
 
 
 def slimmable(
-    model: nn.Module, example_input: Tensor, *, min_width: float = 0.42, divisor: int | None = None
+    model: nn.Module,
+    example_input: Tensor,
+    *,
+    min_width: float = 0.42,
+    divisor: int | None = None,
+    leaves: tuple[type[nn.Module], ...] = (),
 ) -> "SlimmableNetwork":
     """Make a stock module run at any width configuration.
 
@@ -29,16 +35,21 @@ def slimmable(
         min_width: Smallest width multiplier that the search may use, in (0, 1].
         divisor: The search uses multiples of this many channels; None decides for each group: a
             power of two, at most 8, that leaves the group at least 16 steps.
+        leaves: Modules that are not looked into, since `torch.fx` cannot trace them or should not:
+            their widths, and those of the layers around them, stay as they are.
 
     Raises:
         TracingError: If the module cannot be traced, no channel group can move, or the smallest
             sub-network does not run.
     """
-    network = SlimmableNetwork(
-        model, tracing.trace(model, example_input, min_width=min_width, divisor=divisor)
-    )
+    trace = tracing.trace(model, example_input, min_width=min_width, divisor=divisor, leaves=leaves)
+    network = SlimmableNetwork(model, trace)
     _check(network, example_input)
     return network
+
+
+READ_BY_FORWARD = {"groups", "num_groups", "normalized_shape"}
+"""What a layer reads about its channels as it runs; all else only describes an extracted layer."""
 
 
 class SlimmableNetwork(nn.Module):
@@ -55,6 +66,7 @@ class SlimmableNetwork(nn.Module):
         self.model = model
         self.trace = trace
         self.space = WidthSpace(trace.groups)
+        self._read_by_forward = [key for key in trace.attributes if key[1] in READ_BY_FORWARD]
 
     def forward(self, x: Tensor, widths: Widths | None = None) -> Tensor:
         """Run at ``widths`` (1..full per group); the full network by default.
@@ -64,82 +76,90 @@ class SlimmableNetwork(nn.Module):
         """
         if widths is None or self.space.check(widths) == self.space.full:
             return self.model(x)
-        with self._attributes_at(widths):
-            return functional_call(self.model, self._slices(widths), (x,))
+        return self._sliced(x, widths)
 
     def extract(self, widths: Widths) -> nn.Module:
         """A dense module of the stock type that owns its weights and gives the same outputs."""
         self.space.check(widths)
         model = copy.deepcopy(self.model)
         model.zero_grad(set_to_none=True)
-        for name, tensor in self._slices(widths).items():
-            path, _, leaf = name.rpartition(".")
-            owned = tensor.detach().clone(memory_format=torch.contiguous_format)
-            module = model.get_submodule(path)
-            is_parameter = leaf in module._parameters
-            setattr(module, leaf, nn.Parameter(owned) if is_parameter else owned)
-        for (path, attribute), axis in self.trace.attributes.items():
-            setattr(model.get_submodule(path), attribute, axis_size(axis, widths))
+        for name, part in self._slices(widths).items():
+            owned = part.detach().clone(memory_format=torch.contiguous_format)
+            tensor_at(model, name).data = owned
+        for path, attribute in self.trace.attributes:
+            setattr(model.get_submodule(path), attribute, self._attribute(path, attribute, widths))
         return model
+
+    def sort_channels_(self) -> None:
+        """Put each group's most important channels first; the full network's outputs stay.
+
+        Prefixes of a pretrained network are its best channels then. Sort before training: what an
+        optimiser remembers of the weights does not follow.
+        """
+        channel_order.sort_channels_(self.trace, self.model)
+
+    def verify(self) -> None:
+        """Prove by running that slices, orders and gradients are right; takes a few seconds.
+
+        Raises:
+            TracingError: Naming the channel group at fault.
+        """
+        verification.verify(self)
+
+    def _sliced(self, x: Tensor, widths: Widths) -> Tensor:
+        with self._attributes_at(widths):
+            return functional_call(self.model, self._slices(widths), (x,))
 
     def _slices(self, widths: Widths) -> dict[str, Tensor]:
         slices = {}
         for name, axes in self.trace.tensors.items():
-            path, _, leaf = name.rpartition(".")
-            tensor = getattr(self.model.get_submodule(path), leaf)
+            tensor = tensor_at(self.model, name)
             part = take(tensor, axes, widths)
             is_buffer = not isinstance(tensor, nn.Parameter)
             slices[name] = part.clone() if is_buffer and self.training else part
         return slices
+
+    def _attribute(self, path: str, attribute: str, widths: Widths) -> int | tuple[int, ...]:
+        axes = self.trace.attributes[path, attribute]
+        sizes = tuple(axis_size(axis, widths) for axis in axes)
+        full = getattr(self.model.get_submodule(path), attribute)
+        return sizes if isinstance(full, tuple) else sizes[0]
 
     @contextmanager
     def _attributes_at(self, widths: Widths) -> Iterator[None]:
         """Set what is neither parameter nor buffer and yet decides how a layer computes."""
         changed = []
         try:
-            for (path, attribute), axis in self.trace.attributes.items():
-                if attribute == "groups":
-                    module = self.model.get_submodule(path)
-                    changed.append((module, attribute, getattr(module, attribute)))
-                    setattr(module, attribute, axis_size(axis, widths))
+            for path, attribute in self._read_by_forward:
+                module = self.model.get_submodule(path)
+                changed.append((module, attribute, getattr(module, attribute)))
+                setattr(module, attribute, self._attribute(path, attribute, widths))
             yield
         finally:
             for module, attribute, value in changed:
                 setattr(module, attribute, value)
 
 
-def take(tensor: Tensor, axes: tuple[Axis, ...], widths: Widths) -> Tensor:
-    """The slice of ``tensor`` that a sub-network uses: the first channels of every part.
-
-    A view, unless an axis has several parts (after a concatenation), which must be joined.
-    """
-    for dim, axis in enumerate(axes):
-        if axis_size(axis, widths) == tensor.shape[dim]:
-            continue
-        pieces, start = [], 0
-        for part in axis:
-            pieces.append(tensor.narrow(dim, start, part.size(widths)))
-            start += part.full
-        tensor = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim)
-    return tensor
-
-
 @torch.no_grad()
 def _check(network: SlimmableNetwork, example_input: Tensor) -> None:
+    """Run at full, the smallest and a few random widths; on the meta device, shapes only."""
+    kind, space = type(network.model).__name__, network.space
+    generator = torch.Generator().manual_seed(0)
     was_training = network.training
     network.eval()
+    widths = space.full
     try:
-        full = network(example_input)
-        smallest = network(example_input, network.space.smallest)
+        full = network.model(example_input)
+        if not full.is_meta and not torch.equal(network._sliced(example_input, widths), full):
+            raise TracingError(f"{kind} gives other outputs through its slices at full width")
+        for widths in (space.smallest, space.random(generator), space.random(generator)):
+            shape = network(example_input, widths).shape
+            if shape != full.shape:
+                raise TracingError(
+                    f"{kind} gives {tuple(shape)} at widths {widths}, but {tuple(full.shape)} "
+                    "in full"
+                )
     except RuntimeError as error:
-        raise TracingError(
-            f"{type(network.model).__name__} does not run at its smallest widths "
-            f"{network.space.smallest}: {error}"
-        ) from error
+        raise TracingError(f"{kind} does not run at widths {widths}: {error}") from error
     finally:
         network.train(was_training)
-    if full.shape != smallest.shape:
-        raise TracingError(
-            f"{type(network.model).__name__} gives {tuple(smallest.shape)} at its smallest widths, "
-            f"but {tuple(full.shape)} in full"
-        )

@@ -31,6 +31,9 @@ def default_divisor(full: int) -> int:
 class ChannelGroup:
     """Layers that are forced to share one channel count.
 
+    Where channels only make sense together, as in a grouped convolution, what is counted are units
+    of several channels: 32 in a layer of 128 channels, of which each 4 form a convolution group.
+
     Attributes:
         name: The first layer that produces the group's channels.
         full: Channels in the full network.

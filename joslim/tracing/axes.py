@@ -12,7 +12,7 @@ class Part:
 
     Attributes:
         group: Index of the channel group that owns the elements; None if their number is fixed.
-        block: Elements per channel; all elements if their number is fixed.
+        block: Elements per channel of the group; all elements if their number is fixed.
         full: Elements in the full network.
     """
 
@@ -36,7 +36,7 @@ def axis_size(axis: Axis, widths: Widths) -> int:
 
 @dataclass(frozen=True)
 class Product:
-    """A count: ``scale`` times the sizes of at most two axes."""
+    """A count: ``scale`` times the sizes of all ``axes``."""
 
     scale: int
     axes: tuple[Axis, ...]
@@ -65,13 +65,16 @@ class NetworkTrace:
     Attributes:
         groups: The channel groups, in the order in which the network first produces them.
         tensors: An axis per dimension for every parameter and buffer that a rule claimed.
-        attributes: Integers of layers that follow the widths: ``(module, attribute) -> axis``.
-        macs: Multiply-accumulates of each convolution and linear layer, for one image.
+        attributes: Attributes of layers that follow the widths, ``(module, attribute) -> axes``:
+            integers, or tuples of as many integers as there are axes.
+        macs: Multiply-accumulates of each operation that has any, for one image.
         activations: Tensors alive during inference.
+        input_shape: Shape of one image, ``(channels, height, width)``.
     """
 
     groups: tuple[ChannelGroup, ...]
     tensors: dict[str, tuple[Axis, ...]]
-    attributes: dict[tuple[str, str], Axis]
+    attributes: dict[tuple[str, str], tuple[Axis, ...]]
     macs: tuple[Product, ...]
     activations: tuple[Activation, ...]
+    input_shape: tuple[int, ...]

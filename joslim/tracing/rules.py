@@ -1,212 +1,144 @@
-"""How single operations pass channels on.
+"""Which rule follows channels through which operation.
 
-A rule takes the walk and a node and returns the axes of the node's output. To support an operation,
-add its rule to `MODULE_RULES`, `FUNCTION_RULES` or `METHOD_RULES`; one without freezes its inputs.
+A rule takes the walk and a node and returns what the node gives, in terms of channels. To support
+an operation, add its rule to a table here; one without a rule, or whose rule gives up, freezes the
+channels that flow into it.
 """
 
 import operator
 from collections.abc import Callable
-from itertools import zip_longest
-from math import prod
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
-from torchvision.ops import StochasticDepth, stochastic_depth
+from torchvision.models.convnext import LayerNorm2d
+from torchvision.ops import Permute, stochastic_depth
 
-from joslim.tracing.walk import Run, Runs, Walk, fixed, runs_size, shape_of
+from joslim.tracing import layers, pointwise, shapes
+from joslim.tracing.channels import Unfollowed, fixed, size_of
+from joslim.tracing.graph import Shape, measured_macs, result_of
+from joslim.tracing.walk import Size, TensorValue, Value, Walk, constant, runs_in
 
-Axes = tuple[Runs, ...]
-Rule = Callable[[Walk, fx.Node], Axes]
+Rule = Callable[[Walk, fx.Node], Value]
+
+MODULES: dict[Any, Rule] = {
+    **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), layers.convolution),
+    nn.Linear: layers.linear,
+    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), layers.batch_norm),
+    nn.LayerNorm: layers.layer_norm,
+    LayerNorm2d: layers.layer_norm_2d,
+    nn.GroupNorm: layers.group_norm,
+    nn.MultiheadAttention: layers.attention,
+    **dict.fromkeys((nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU), pointwise.elementwise),
+    **dict.fromkeys((nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid), pointwise.elementwise),
+    **dict.fromkeys((nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh), pointwise.elementwise),
+    **dict.fromkeys(pointwise.IDENTITIES, pointwise.elementwise),
+    **dict.fromkeys((nn.MaxPool2d, nn.AvgPool2d), pointwise.spatial),
+    **dict.fromkeys((nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d), pointwise.spatial),
+    **dict.fromkeys((nn.ZeroPad2d, nn.ReflectionPad2d, nn.Upsample), pointwise.spatial),
+    nn.Flatten: shapes.flatten,
+    Permute: shapes.permute,
+}
+
+FUNCTIONS: dict[Any, Rule] = {
+    **dict.fromkeys((F.relu, F.relu6, F.leaky_relu, F.gelu, F.silu), pointwise.elementwise),
+    **dict.fromkeys((F.hardswish, F.hardsigmoid, F.sigmoid, F.tanh), pointwise.elementwise),
+    **dict.fromkeys((torch.relu, torch.sigmoid, torch.tanh), pointwise.elementwise),
+    **dict.fromkeys((F.dropout, stochastic_depth), pointwise.elementwise),
+    **dict.fromkeys((F.max_pool2d, F.avg_pool2d), pointwise.spatial),
+    **dict.fromkeys((F.adaptive_avg_pool2d, F.adaptive_max_pool2d), pointwise.spatial),
+    F.interpolate: pointwise.spatial,
+    F.pad: pointwise.padding,
+    torch.mean: pointwise.mean,
+    **dict.fromkeys((operator.sub, operator.truediv, operator.iadd), pointwise.broadcast),
+    **dict.fromkeys((operator.add, operator.mul), pointwise.broadcast),
+    **dict.fromkeys((torch.add, torch.sub, torch.mul, torch.div), pointwise.broadcast),
+    torch.flatten: shapes.flatten,
+    torch.reshape: shapes.reshape,
+    torch.permute: shapes.permute,
+    **dict.fromkeys((torch.transpose, torch.swapaxes), shapes.transpose),
+    torch.squeeze: shapes.squeeze,
+    torch.unsqueeze: shapes.unsqueeze,
+    torch.cat: shapes.concatenate,
+    torch.chunk: shapes.chunk,
+    operator.getitem: shapes.index,
+    getattr: shapes.attribute,
+}
+
+METHODS: dict[Any, Rule] = {
+    **dict.fromkeys(("relu", "sigmoid", "tanh", "rsqrt", "contiguous"), pointwise.elementwise),
+    **dict.fromkeys(("add", "add_", "mul", "sub", "div"), pointwise.broadcast),
+    "mean": pointwise.mean,
+    "flatten": shapes.flatten,
+    **dict.fromkeys(("view", "reshape"), shapes.reshape),
+    "permute": shapes.permute,
+    **dict.fromkeys(("transpose", "swapaxes"), shapes.transpose),
+    "squeeze": shapes.squeeze,
+    "unsqueeze": shapes.unsqueeze,
+    "expand": shapes.expand,
+    "chunk": shapes.chunk,
+    "size": shapes.shape,
+    "dim": shapes.unaffected,
+}
+
+SIZES: dict[Any, Rule] = {
+    operator.mul: shapes.multiply_sizes,
+    operator.floordiv: shapes.divide_sizes,
+}
+"""Operations on integers, where the same operation on tensors is another one."""
 
 
-def apply_rule(walk: Walk, node: fx.Node) -> Axes:
-    """Axes of the tensor that ``node`` gives; freezes its inputs if there is no rule for it."""
-    rule: Rule | None
+def apply_rule(walk: Walk, node: fx.Node) -> Value:
+    """What ``node`` gives; freezes what flows into it if there is no rule that follows it."""
+    kind: Any = node.target
     if node.op == "call_module":
-        kind: Any = type(walk.modules[str(node.target)])
-        rule = MODULE_RULES.get(kind)
-    elif node.op == "call_function":
-        kind, rule = node.target, FUNCTION_RULES.get(node.target)
+        kind = type(walk.modules[str(node.target)])
+        rule = MODULES.get(kind)
+    elif node.op == "call_method":
+        rule = METHODS.get(kind)
     else:
-        kind, rule = node.target, METHOD_RULES.get(node.target)
-    axes = rule(walk, node) if rule else None
-    shape = shape_of(node) or ()
-    if axes is not None and tuple(map(runs_size, axes)) == shape:
-        return axes
-    return _freeze(walk, node, getattr(kind, "__name__", str(kind)))
+        on_sizes = isinstance(result_of(node), int) and kind in SIZES
+        rule = (SIZES if on_sizes else FUNCTIONS).get(kind)
+    try:
+        if rule is None:
+            raise Unfollowed("has no rule for them")
+        value = rule(walk, node)
+        _check(value, result_of(node))
+    except Unfollowed as reason:
+        return _freeze(walk, node, f"({getattr(kind, '__name__', kind)}) {reason}")
+    return value
 
 
-def _freeze(walk: Walk, node: fx.Node, kind: str) -> Axes:
+def _freeze(walk: Walk, node: fx.Node, reason: str) -> Value:
     for source in node.all_input_nodes:
-        walk.freeze(walk.axes.get(source, ()), f"node '{node.name}' ({kind}) has no rule for them")
-    return fixed(shape_of(node) or ())
+        walk.freeze(runs_in(walk.values.get(source)), f"node '{node.name}' {reason}")
+    if macs := measured_macs(node):
+        walk.count_macs(macs)
+    return constant(result_of(node))
 
 
-def _input(node: fx.Node) -> fx.Node:
-    source = node.args[0] if node.args else next(iter(node.kwargs.values()))
-    assert isinstance(source, fx.Node)
-    return source
+def read_parameter(walk: Walk, node: fx.Node) -> Value:
+    """A bare parameter or buffer: its dimensions take on the channels that they meet."""
+    result = result_of(node)
+    path, _, leaf = str(node.target).rpartition(".")
+    layer = walk.modules[path]
+    if leaf not in layer._parameters and leaf not in layer._buffers:
+        return constant(result)
+    axes = tuple(
+        walk.channels.new(str(node.target), size) if size > 1 else fixed((size,))[0]
+        for size in result.sizes
+    )
+    walk.own(node, str(node.target), axes)
+    return TensorValue(axes)
 
 
-def _convolution(walk: Walk, node: fx.Node) -> Axes:
-    layer = walk.modules[str(node.target)]
-    assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    batch, inputs = walk.axes[_input(node)][:2]
-    shape = shape_of(node)
-    assert shape is not None
-    kernel = fixed(layer.kernel_size)
-    taps = prod(layer.kernel_size) * prod(shape[2:])
-    if layer.groups == 1:
-        outputs = walk.new_channels(str(node.target), layer.out_channels)
-        walk.own(node, "weight", (outputs, inputs, *kernel))
-        walk.count_macs(taps, outputs, inputs)
-        walk.follow(node, "in_channels", inputs)
-    elif layer.groups == layer.in_channels == layer.out_channels:
-        outputs = inputs
-        walk.own(node, "weight", (outputs, *fixed((1,)), *kernel))
-        walk.count_macs(taps, outputs)
-        walk.follow(node, "in_channels", inputs)
-        walk.follow(node, "groups", inputs)
-        for run in outputs:
-            if run.atom is not None:
-                run.atom.root().members.append(str(node.target))
-    else:
-        walk.freeze((inputs,), f"'{node.target}' is a grouped convolution")
-        outputs = walk.new_channels(str(node.target), layer.out_channels)
-        walk.freeze((outputs,), f"'{node.target}' is a grouped convolution")
-        walk.count_macs(taps * layer.in_channels // layer.groups, outputs)
-    walk.follow(node, "out_channels", outputs)
-    if layer.bias is not None:
-        walk.own(node, "bias", (outputs,))
-    return (batch, outputs, *fixed(shape[2:]))
-
-
-def _linear(walk: Walk, node: fx.Node) -> Axes:
-    layer = walk.modules[str(node.target)]
-    assert isinstance(layer, nn.Linear)
-    *positions, inputs = walk.axes[_input(node)]
-    outputs = walk.new_channels(str(node.target), layer.out_features)
-    walk.own(node, "weight", (outputs, inputs))
-    if layer.bias is not None:
-        walk.own(node, "bias", (outputs,))
-    walk.follow(node, "in_features", inputs)
-    walk.follow(node, "out_features", outputs)
-    walk.count_macs(prod(map(runs_size, positions)), outputs, inputs)
-    return (*positions, outputs)
-
-
-def _batch_norm(walk: Walk, node: fx.Node) -> Axes:
-    layer = walk.modules[str(node.target)]
-    axes = walk.axes[_input(node)]
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        if getattr(layer, name) is not None:
-            walk.own(node, name, (axes[1],))
-    walk.follow(node, "num_features", axes[1])
-    return axes
-
-
-def _elementwise(walk: Walk, node: fx.Node) -> Axes:
-    source = _input(node)
-    layer = walk.modules[str(node.target)] if node.op == "call_module" else None
-    is_identity = isinstance(layer, nn.Dropout | nn.Dropout2d | nn.Identity | StochasticDepth)
-    if is_identity or getattr(layer, "inplace", False) or node.kwargs.get("inplace"):
-        walk.alias(node, source)
-    return walk.axes[source]
-
-
-def _spatial(walk: Walk, node: fx.Node) -> Axes:
-    """Pooling: channels stay, positions change."""
-    shape = shape_of(node)
-    assert shape is not None
-    return (*walk.axes[_input(node)][:2], *fixed(shape[2:]))
-
-
-def _broadcast(walk: Walk, node: fx.Node) -> Axes:
-    """Two tensors, or a tensor and a number, element by element."""
-    operands = [walk.axes[a] for a in node.args if isinstance(a, fx.Node) and a in walk.axes]
-    if len(operands) == 1:
-        return operands[0]
-    axes = []
-    for first, second in zip_longest(*(reversed(axes) for axes in operands)):
-        if first is None or second is None:
-            axes.append(second or first)
-        elif 1 in (runs_size(first), runs_size(second)):
-            axes.append(first if runs_size(second) == 1 else second)
-        else:
-            axes.append(walk.tie(first, second, node))
-    return tuple(reversed(axes))
-
-
-def _flatten(walk: Walk, node: fx.Node) -> Axes:
-    """Any reshape that merges all dimensions after the first: channels become blocks."""
-    source = _input(node)
-    batch, *rest = walk.axes[source]
-    shape = shape_of(node)
-    moving = [i for i, axis in enumerate(rest) if any(run.atom is not None for run in axis)]
-    if shape is None or len(shape) != 2 or any(i > 0 for i in moving):
-        return ()
-    walk.alias(node, source)
-    positions = prod(map(runs_size, rest[1:]))
-    return (batch, tuple(Run(run.atom, run.block * positions) for run in rest[0]))
-
-
-def _mean(walk: Walk, node: fx.Node) -> Axes:
-    """A mean over positions; dimensions keep their place in the output or vanish."""
-    axes = walk.axes[_input(node)]
-    given = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
-    dims = (given,) if isinstance(given, int) else given
-    if not isinstance(dims, tuple | list) or not all(isinstance(dim, int) for dim in dims):
-        return ()
-    reduced = {int(dim) % len(axes) for dim in dims}
-    if not reduced.isdisjoint({0, 1}):
-        return ()
-    keep = node.args[2] if len(node.args) > 2 else node.kwargs.get("keepdim", False)
-    kept = [fixed((1,))[0] if i in reduced else axis for i, axis in enumerate(axes)]
-    return tuple(kept if keep else [a for i, a in enumerate(axes) if i not in reduced])
-
-
-def _concatenate(walk: Walk, node: fx.Node) -> Axes:
-    sources = node.args[0]
-    dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-    if not isinstance(sources, tuple | list) or dim != 1:
-        return ()
-    operands = [walk.axes[source] for source in sources if isinstance(source, fx.Node)]
-    joined = tuple(run for axes in operands for run in axes[1])
-    return (operands[0][0], joined, *operands[0][2:])
-
-
-MODULE_RULES: dict[type[nn.Module], Rule] = {
-    **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), _convolution),
-    nn.Linear: _linear,
-    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), _batch_norm),
-    **dict.fromkeys(
-        (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh), _elementwise
-    ),
-    **dict.fromkeys((nn.Sigmoid, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh), _elementwise),
-    **dict.fromkeys((nn.Dropout, nn.Dropout2d, nn.Identity, StochasticDepth), _elementwise),
-    **dict.fromkeys((nn.MaxPool2d, nn.AvgPool2d), _spatial),
-    **dict.fromkeys((nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d), _spatial),
-    nn.Flatten: _flatten,
-}
-
-FUNCTION_RULES: dict[Any, Rule] = {
-    **dict.fromkeys((F.relu, F.relu6, F.gelu, F.silu, F.leaky_relu, F.hardswish), _elementwise),
-    **dict.fromkeys((F.dropout, torch.relu, torch.sigmoid, torch.tanh), _elementwise),
-    stochastic_depth: _elementwise,
-    **dict.fromkeys((F.max_pool2d, F.avg_pool2d), _spatial),
-    **dict.fromkeys((F.adaptive_avg_pool2d, F.adaptive_max_pool2d), _spatial),
-    **dict.fromkeys((operator.add, operator.iadd, operator.sub, operator.truediv), _broadcast),
-    **dict.fromkeys((operator.mul, torch.add, torch.sub, torch.mul, torch.div), _broadcast),
-    torch.flatten: _flatten,
-    torch.mean: _mean,
-    torch.cat: _concatenate,
-}
-
-METHOD_RULES: dict[Any, Rule] = {
-    **dict.fromkeys(("relu", "sigmoid", "contiguous"), _elementwise),
-    **dict.fromkeys(("add", "add_", "mul", "sub", "div"), _broadcast),
-    **dict.fromkeys(("flatten", "view", "reshape"), _flatten),
-    "mean": _mean,
-}
+def _check(value: Value, result: Any) -> None:
+    """Compare with what the run gave, so that a wrong rule freezes and does no harm."""
+    found: Any = None
+    if isinstance(value, TensorValue):
+        found = Shape(tuple(map(size_of, value.axes)))
+    elif isinstance(value, Size):
+        found = size_of(value.runs)
+    if found is not None and found != result:
+        raise Unfollowed(f"gives {result}, not {found} as its rule says")

@@ -1,61 +1,66 @@
-"""The state of the graph walk: channels tied together by union-find, and what they appear in."""
+"""The state of the graph walk: what every node gives in terms of channels, and what uses them."""
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil, gcd
+from typing import Any
 
 from torch import fx, nn
 
 from joslim.errors import TracingError
 from joslim.tracing.axes import Activation, Axis, NetworkTrace, Part, Product, product
+from joslim.tracing.channels import (
+    Atom,
+    Axes,
+    Channels,
+    Runs,
+    Unfollowed,
+    atoms_of,
+    fixed,
+    resolve,
+)
+from joslim.tracing.graph import Shape, shape_of
 from joslim.widths import ChannelGroup, default_divisor
 
 
-@dataclass(eq=False)
-class Atom:
-    """Channels with one common count, until a tie merges them with others."""
+@dataclass(frozen=True)
+class TensorValue:
+    """A tensor, by its dimensions."""
 
-    name: str
-    channels: int
-    order: int
-    frozen: str | None = None
-    is_interface: bool = False
-    parent: "Atom | None" = None
-    members: list[str] = field(default_factory=list)
-
-    def root(self) -> "Atom":
-        return self if self.parent is None else self.parent.root()
+    axes: Axes
 
 
 @dataclass(frozen=True)
-class Run:
-    """A `Part` of an axis while atoms are still being merged; ``atom`` None means a fixed size."""
+class Size:
+    """An integer that equals the size of ``runs``, such as ``x.shape[1]``."""
 
-    atom: Atom | None
-    block: int
-
-    @property
-    def size(self) -> int:
-        return self.block if self.atom is None else self.block * self.atom.channels
+    runs: Runs
 
 
-Runs = tuple[Run, ...]
-"""One tensor dimension during the walk."""
+Value = TensorValue | Size | tuple["Value", ...] | None
+"""What a node gives: tensors, sizes, sequences of these, or what no channel decides."""
 
 
-def runs_size(runs: Runs) -> int:
-    return sum(run.size for run in runs)
+def constant(result: Any) -> Value:
+    """A result that depends on no channel."""
+    if isinstance(result, Shape):
+        return TensorValue(fixed(result.sizes))
+    if isinstance(result, int):
+        return Size(fixed((result,))[0])
+    if isinstance(result, tuple | list):
+        return tuple(map(constant, result))
+    return tuple(map(constant, result.values())) if isinstance(result, dict) else None
 
 
-def fixed(shape: Iterable[int]) -> tuple[Runs, ...]:
-    return tuple((Run(None, size),) for size in shape)
-
-
-def shape_of(node: object) -> tuple[int, ...] | None:
-    """Shape of the tensor that a graph node gives; None if it gives something else."""
-    meta = node.meta.get("tensor_meta") if isinstance(node, fx.Node) else None
-    shape = getattr(meta, "shape", None)
-    return None if shape is None else tuple(shape)
+def runs_in(value: Value) -> Iterator[Runs]:
+    """All dimensions and sizes that a value holds."""
+    if isinstance(value, TensorValue):
+        yield from value.axes
+    elif isinstance(value, Size):
+        yield value.runs
+    elif value is not None:
+        for part in value:
+            yield from runs_in(part)
 
 
 class Walk:
@@ -63,65 +68,79 @@ class Walk:
 
     Attributes:
         modules: The network's modules by name.
-        axes: For every node visited so far that gives a tensor, its dimensions.
+        channels: The atoms found so far.
+        values: What every node visited so far gives.
     """
 
     def __init__(self, modules: dict[str, nn.Module]) -> None:
         self.modules = modules
-        self.axes: dict[fx.Node, tuple[Runs, ...]] = {}
-        self._atoms: list[Atom] = []
-        self._tensors: dict[str, tuple[Runs, ...]] = {}
-        self._attributes: dict[tuple[str, str], Runs] = {}
-        self._macs: list[tuple[int, tuple[Runs, ...]]] = []
+        self.channels = Channels()
+        self.values: dict[fx.Node, Value] = {}
+        self._names: dict[int, str] = {}
+        self._tensors: dict[str, Axes] = {}
+        self._attributes: dict[tuple[str, str], Axes] = {}
+        self._macs: list[tuple[int, Axes]] = []
         self._aliases: dict[fx.Node, fx.Node] = {}
 
-    def new_channels(self, name: str, channels: int) -> Runs:
-        """An axis whose channel count nothing restricts yet."""
-        self._atoms.append(Atom(name, channels, len(self._atoms), members=[name]))
-        return (Run(self._atoms[-1], 1),)
+    def axes(self, node: object) -> Axes:
+        """The dimensions of the tensor that ``node`` gives."""
+        value = self.value(node)
+        if not isinstance(value, TensorValue):
+            raise Unfollowed(f"takes {node} for a tensor")
+        return value.axes
+
+    def size(self, argument: object) -> Runs:
+        """An integer argument of an operation, written out or computed by another node."""
+        value = self.value(argument)
+        if not isinstance(value, Size):
+            raise Unfollowed(f"takes {argument} for a size")
+        return value.runs
+
+    def value(self, argument: object) -> Value:
+        """What an argument of an operation stands for."""
+        return self.values[argument] if isinstance(argument, fx.Node) else constant(argument)
 
     def tie(self, first: Runs, second: Runs, node: fx.Node) -> Runs:
-        """Force two axes to agree; where they are made of different parts, freeze both."""
-        if [(run.block, run.size) for run in first] != [(run.block, run.size) for run in second]:
-            self.freeze((first, second), f"node '{node.name}' joins axes made of different parts")
-            return first
-        for a, b in zip(first, second, strict=True):
-            if a.atom is not None and b.atom is not None:
-                self._merge(a.atom.root(), b.atom.root())
-            elif a.atom is not b.atom:
-                self.freeze((first, second), f"node '{node.name}' joins them with fixed channels")
+        """Force two dimensions to agree; where they cannot, freeze both."""
+        where = f"node '{node.name}'"
+        try:
+            self.channels.tie(first, second, where)
+        except Unfollowed as reason:
+            self.freeze((first, second), f"{where} {reason}")
         return first
-
-    @staticmethod
-    def _merge(first: Atom, second: Atom) -> None:
-        if first is not second:
-            first, second = sorted((first, second), key=lambda atom: atom.order)
-            second.parent = first
-            first.members += second.members
-            first.frozen = first.frozen or second.frozen
-            first.is_interface |= second.is_interface
 
     def freeze(self, axes: Iterable[Runs], reason: str) -> None:
         """Keep all channels of ``axes`` at their full count."""
-        for atom in _roots(axes):
+        for atom in atoms_of(axes):
             atom.frozen = atom.frozen or reason
 
     def pin(self, axes: Iterable[Runs]) -> None:
         """Mark the channels of ``axes`` as the network's interface, which is no channel group."""
-        for atom in _roots(axes):
+        for atom in atoms_of(axes):
             atom.is_interface = True
 
-    def own(self, node: fx.Node, tensor: str, axes: tuple[Runs, ...]) -> None:
-        """Note the axes of a parameter or buffer of the layer that ``node`` calls."""
-        known = self._tensors.setdefault(f"{node.target}.{tensor}", axes)
+    def join(self, layer: str, axis: Runs) -> None:
+        """Note that a layer passes on the channels of ``axis`` without mixing them."""
+        for atom in dict.fromkeys(atoms_of((axis,))):
+            atom.members.append(layer)
+
+    def own(self, node: fx.Node, name: str, axes: Axes) -> None:
+        """Note the dimensions of the parameter or buffer ``name`` that ``node`` uses."""
+        path, _, leaf = name.rpartition(".")
+        first_name = self._names.setdefault(id(getattr(self.modules[path], leaf)), name)
+        if first_name != name:
+            reason = f"'{name}' is the same parameter as '{first_name}'"
+            self.freeze((*axes, *self._tensors[first_name]), reason)
+        known = self._tensors.setdefault(name, axes)
         for first, second in zip(known, axes, strict=True):
             self.tie(first, second, node)
 
-    def follow(self, node: fx.Node, attribute: str, axis: Runs) -> None:
-        """Note an integer attribute of the layer that equals the size of ``axis``."""
-        self._attributes[str(node.target), attribute] = axis
+    def follow(self, node: fx.Node, attribute: str, *axes: Runs) -> None:
+        """Note an attribute of the layer that equals the size of ``axes``, or all their sizes."""
+        self._attributes[str(node.target), attribute] = axes
 
     def count_macs(self, scale: int, *axes: Runs) -> None:
+        """Note multiply-accumulates: ``scale`` times the sizes of ``axes``."""
         self._macs.append((scale, axes))
 
     def alias(self, node: fx.Node, source: fx.Node) -> None:
@@ -132,16 +151,18 @@ class Walk:
         self, nodes: Sequence[fx.Node], min_width: float, divisor: int | None
     ) -> NetworkTrace:
         """Number the groups and describe everything by them."""
-        roots = list(dict.fromkeys(atom.root() for atom in self._atoms))
-        roots = [root for root in roots if not root.is_interface]
+        roots = [a for a in self.channels.roots() if a.members and not a.is_interface]
         index = {root: i for i, root in enumerate(roots)}
 
-        def resolve(axis: Runs) -> Axis:
+        def resolved(axes: Axes) -> tuple[Axis, ...]:
             return tuple(
-                Part(None, run.size, run.size)
-                if run.atom is None or run.atom.root().is_interface
-                else Part(index[run.atom.root()], run.block, run.size)
-                for run in axis
+                tuple(
+                    Part(index[run.atom], run.block, run.size)
+                    if run.atom in index
+                    else Part(None, run.size, run.size)
+                    for run in resolve(axis)
+                )
+                for axis in axes
             )
 
         groups = tuple(_group(root, min_width, divisor) for root in roots)
@@ -150,37 +171,39 @@ class Walk:
                 f"{g.name}: {g.frozen or 'already at its smallest'}" for g in groups
             )
             raise TracingError(f"no channel group can change its width: {reasons or 'none found'}")
-        activations = tuple(
-            Activation(product(tuple(map(resolve, self.axes[node]))), born, last)
-            for node, born, last in self._lifetimes(nodes)
-        )
         return NetworkTrace(
             groups=groups,
-            tensors={name: tuple(map(resolve, axes)) for name, axes in self._tensors.items()},
-            attributes={key: resolve(axis) for key, axis in self._attributes.items()},
-            macs=tuple(Product(scale, tuple(map(resolve, axes))) for scale, axes in self._macs),
-            activations=activations,
+            tensors={name: resolved(axes) for name, axes in self._tensors.items()},
+            attributes={key: resolved(axes) for key, axes in self._attributes.items()},
+            macs=tuple(Product(scale, resolved(axes)) for scale, axes in self._macs),
+            activations=tuple(
+                Activation(product(resolved(axes)), born, last)
+                for axes, born, last in self._lifetimes(nodes)
+            ),
+            input_shape=next(shape_of(node) for node in nodes if node.op == "placeholder")[1:],
         )
 
-    def _lifetimes(self, nodes: Sequence[fx.Node]) -> Iterable[tuple[fx.Node, int, int]]:
+    def _lifetimes(self, nodes: Sequence[fx.Node]) -> Iterable[tuple[Axes, int, int]]:
         step = {node: i for i, node in enumerate(nodes)}
         last_used: dict[fx.Node, int] = {}
-        for node in self.axes:
+        for node, value in self.values.items():
+            if not isinstance(value, TensorValue) or node.op == "get_attr":
+                continue
             owner = node
             while owner in self._aliases:
                 owner = self._aliases[owner]
             last = max((step[user] for user in node.users), default=step[node])
             last_used[owner] = max(last_used.get(owner, 0), last)
-        return [(node, step[node], last) for node, last in last_used.items()]
-
-
-def _roots(axes: Iterable[Runs]) -> list[Atom]:
-    return [run.atom.root() for runs in axes for run in runs if run.atom is not None]
+        for node, last in last_used.items():
+            value = self.values[node]
+            if isinstance(value, TensorValue) and node.op != "get_attr":
+                yield value.axes, step[node], last
 
 
 def _group(root: Atom, min_width: float, divisor: int | None) -> ChannelGroup:
-    step = min(divisor or default_divisor(root.channels), root.channels)
-    smallest = math.ceil(round(min_width * root.channels / step, 6)) * step
+    wanted = divisor or default_divisor(root.channels * root.unit)
+    step = min(wanted // gcd(wanted, root.unit), root.channels)
+    smallest = ceil(round(min_width * root.channels / step, 6)) * step
     return ChannelGroup(
         name=root.name,
         full=root.channels,

@@ -1,0 +1,164 @@
+"""The network as a graph: every operation with the shapes, and the MACs, of a run on one image."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from joslim.errors import TracingError
+from joslim.tracing.channels import Unfollowed
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is known of a tensor that an operation gave."""
+
+    sizes: tuple[int, ...]
+
+
+def result_of(node: fx.Node) -> Any:
+    """What ``node`` gave in the run: a `Shape` for a tensor, in whatever it was nested."""
+    return node.meta["result"]
+
+
+def shape_of(node: fx.Node) -> tuple[int, ...]:
+    """The sizes of the tensor that ``node`` gave."""
+    result = result_of(node)
+    if not isinstance(result, Shape):
+        raise Unfollowed("gives more than one tensor")
+    return result.sizes
+
+
+def measured_macs(node: fx.Node) -> int:
+    """Half of what PyTorch's counter of floating-point operations counted in ``node``."""
+    return node.meta["macs"]
+
+
+def build_graph(
+    model: nn.Module,
+    image: Tensor,
+    known: Collection[type[nn.Module]],
+    leaves: tuple[type[nn.Module], ...],
+) -> fx.GraphModule:
+    """Trace ``model`` in eval mode and run it once on ``image``, ``(1, channels, height, width)``.
+
+    Args:
+        model: Left as it is.
+        image: Decides the shapes; on the meta device, nothing is computed.
+        known: Types of modules that are one operation each, besides those of `torch.nn`.
+        leaves: Likewise, subclasses included.
+
+    Raises:
+        TracingError: If a module cannot be traced, does not run, or takes no part in the run.
+    """
+    was_training = {module: module.training for module in model.modules()}
+    own_attributes = set(vars(model))
+    model.eval()
+    try:
+        tracer = _Tracer(known, leaves)
+        graph_module = fx.GraphModule(model, _trace(tracer, model))
+        _Recorder(graph_module).run(image)
+    except TracingError:
+        raise
+    except Exception as error:
+        cause = str(error).partition("\n\nWhile executing")[0]
+        raise TracingError(
+            f"{type(model).__name__} does not run on {tuple(image.shape)}: {cause}"
+        ) from error
+    finally:
+        for module, training in was_training.items():
+            module.training = training
+        for constant in set(vars(model)) - own_attributes:  # torch.fx leaves its constants there
+            delattr(model, constant)
+    _check_all_parts_run(model, graph_module)
+    return graph_module
+
+
+class _Tracer(fx.Tracer):
+    """Follows buffers like parameters, and names the innermost module that cannot be traced."""
+
+    proxy_buffer_attributes = True
+
+    def __init__(
+        self, known: Collection[type[nn.Module]], leaves: tuple[type[nn.Module], ...]
+    ) -> None:
+        super().__init__()
+        self._known = known
+        self._leaves = leaves
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        is_one_operation = type(m) in self._known or isinstance(m, self._leaves)
+        return is_one_operation or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except TracingError:
+            raise
+        except Exception as error:
+            kind = type(m).__name__
+            raise TracingError(
+                f"torch.fx cannot trace '{self.path_of_module(m)}' ({kind}): {error}; "
+                f"with slimmable(…, leaves=({kind},)) its widths stay as they are"
+            ) from error
+
+
+def _trace(tracer: fx.Tracer, model: nn.Module) -> fx.Graph:
+    try:
+        return tracer.trace(model)
+    except TracingError:
+        raise
+    except Exception as error:
+        raise TracingError(
+            f"torch.fx cannot trace {type(model).__name__}: {error}; what cannot be traced may "
+            "stand in a module of its own, given to slimmable(…, leaves=(ThatModule,))"
+        ) from error
+
+
+class _Recorder(fx.Interpreter):
+    """Notes the result and the MACs of every node.
+
+    Attention runs as its plain matrix products, which the counter knows; with gradients enabled,
+    so that no fused kernel for inference hides them.
+    """
+
+    def __init__(self, graph_module: fx.GraphModule) -> None:
+        super().__init__(graph_module)
+        self._counter = FlopCounterMode(display=False)
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), self._counter:
+            return super().run(*args, **kwargs)
+
+    def run_node(self, n: fx.Node) -> Any:
+        before = self._counter.get_total_flops()
+        result = super().run_node(n)
+        n.meta["macs"] = (self._counter.get_total_flops() - before) // 2
+        n.meta["result"] = _shapes(result)
+        return result
+
+
+def _shapes(result: Any) -> Any:
+    if isinstance(result, Tensor):
+        return Shape(tuple(result.shape))
+    if isinstance(result, tuple | list):
+        return tuple(map(_shapes, result))
+    if isinstance(result, dict):
+        return {key: _shapes(value) for key, value in result.items()}
+    return result
+
+
+def _check_all_parts_run(model: nn.Module, graph_module: fx.GraphModule) -> None:
+    calls = [n for n in graph_module.graph.nodes if n.op in ("call_module", "get_attr")]
+    reached = {str(node.target) for node in calls}
+    for name, _ in model.named_parameters():
+        path = name.split(".")
+        if not any(".".join(path[: i + 1]) in reached for i in range(len(path))):
+            raise TracingError(
+                f"parameter '{name}' takes no part in evaluation, so what flows into it cannot be "
+                "followed; build the network without it (torchvision: aux_logits=False)"
+            )

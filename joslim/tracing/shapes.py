@@ -1,0 +1,275 @@
+"""Operations that move elements without changing them, and arithmetic on sizes.
+
+A reshape that names a number of channels as a literal keeps that number at every width, so it
+freezes them; `-1` and sizes computed from ``x.shape`` follow the widths.
+"""
+
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Any
+
+from torch import fx
+
+from joslim.tracing.arguments import argument, layer_of, source_of
+from joslim.tracing.channels import (
+    Axes,
+    Run,
+    Runs,
+    Unfollowed,
+    count,
+    fixed,
+    moves,
+    size_of,
+)
+from joslim.tracing.graph import result_of, shape_of
+from joslim.tracing.walk import Size, TensorValue, Value, Walk, constant, runs_in
+
+
+def attribute(walk: Walk, node: fx.Node) -> Value:
+    """``x.shape``, or what is the same at all widths."""
+    name = argument(node, 1, "name")
+    if name not in ("shape", "ndim", "dtype", "device", "requires_grad"):
+        raise Unfollowed(f"has no rule for '{name}'")
+    return shape(walk, node) if name == "shape" else unaffected(walk, node)
+
+
+def shape(walk: Walk, node: fx.Node) -> Value:
+    """``x.shape``, ``x.size()`` or ``x.size(dim)``."""
+    axes = walk.axes(source_of(node))
+    dim = argument(node, 1, "dim") if node.op == "call_method" else None
+    return Size(axes[dim]) if isinstance(dim, int) else tuple(map(Size, axes))
+
+
+def unaffected(walk: Walk, node: fx.Node) -> Value:
+    """The rank or the like: the same at all widths."""
+    del walk
+    return constant(result_of(node))
+
+
+def multiply_sizes(walk: Walk, node: fx.Node) -> Value:
+    """A size times a number."""
+    first, second = (walk.size(operand) for operand in node.args)
+    if moves(first) and moves(second):
+        raise Unfollowed("multiplies two sizes that move")
+    moving, factor = (second, first) if moves(second) else (first, second)
+    return Size(walk.channels.scale(moving, size_of(factor)))
+
+
+def divide_sizes(walk: Walk, node: fx.Node) -> Value:
+    """A size divided by a number: exactly, at all widths, or not at all."""
+    size, divisor = (walk.size(operand) for operand in node.args)
+    if moves(divisor):
+        raise Unfollowed("divides by a number of channels")
+    if not moves(size):
+        return Size(fixed((result_of(node),))[0])
+    by, total = size_of(divisor), count(size)
+    if all(block % by == 0 for block in total.values()):
+        return Size(tuple(Run(atom, block // by) for atom, block in total.items()))
+    return Size(walk.channels.split(size, by, f"node '{node.name}'"))
+
+
+def reshape(walk: Walk, node: fx.Node) -> TensorValue:
+    """``x.view(*sizes)`` and ``x.reshape(*sizes)``, as methods or functions."""
+    given = node.args[1:] if len(node.args) > 1 else tuple(node.kwargs.values())[-1:]
+    if len(given) == 1 and isinstance(given[0], tuple | list):
+        given = tuple(given[0])
+    sizes = [None if size == -1 else walk.size(size) for size in given]
+    return reshaped(walk, node, sizes)
+
+
+def flatten(walk: Walk, node: fx.Node) -> TensorValue:
+    """Neighbouring dimensions merged into one."""
+    axes = walk.axes(source_of(node))
+    layer = layer_of(walk, node)
+    default = (1, -1) if layer else (0, -1)
+    start = getattr(layer, "start_dim", argument(node, 1, "start_dim", default[0])) % len(axes)
+    end = getattr(layer, "end_dim", argument(node, 2, "end_dim", default[1])) % len(axes)
+    return reshaped(walk, node, [*axes[:start], None, *axes[end + 1 :]])
+
+
+def reshaped(walk: Walk, node: fx.Node, sizes: Sequence[Runs | None]) -> TensorValue:
+    """The same elements in the same order, in dimensions of ``sizes``; None is worked out."""
+    axes = walk.axes(source_of(node))
+    walk.alias(node, source_of(node))
+    new_shape = shape_of(node)
+    result: list[Runs] = []
+    for old, new in _factors([size_of(axis) for axis in axes], new_shape):
+        whole = _merge(walk, axes[old])
+        result += _divide(walk, whole, sizes[new], new_shape[new], f"node '{node.name}'")
+    return TensorValue(tuple(result))
+
+
+def _factors(old: Sequence[int], new: Sequence[int]) -> Iterator[tuple[slice, slice]]:
+    """The shortest stretches of two shapes that hold equally many elements."""
+    i = j = 0
+    while i < len(old) or j < len(new):
+        start_i, start_j, i, j = i, j, min(i + 1, len(old)), min(j + 1, len(new))
+        while (left := prod(old[start_i:i])) != (right := prod(new[start_j:j])):
+            if left < right:
+                i += 1
+            else:
+                j += 1
+        yield slice(start_i, i), slice(start_j, j)
+
+
+def _merge(walk: Walk, axes: Axes) -> Runs:
+    """Dimensions as one: channels before positions become blocks, after them repetitions."""
+    if sum(map(moves, axes)) > 1:
+        walk.channels.settle(axes)
+    moving = [i for i, axis in enumerate(axes) if moves(axis)]
+    if not moving:
+        return fixed((prod(map(size_of, axes)),))[0]
+    if len(moving) > 1:
+        raise Unfollowed("merges two dimensions of channels")
+    before, after = axes[: moving[0]], axes[moving[0] + 1 :]
+    block = walk.channels.scale(axes[moving[0]], prod(map(size_of, after)))
+    return block * prod(map(size_of, before))
+
+
+def _divide(
+    walk: Walk, whole: Runs, sizes: Sequence[Runs | None], shape: Sequence[int], where: str
+) -> Axes:
+    """One dimension as several, of which at most one moves."""
+    given = [i for i, size in enumerate(sizes) if size is not None and moves(size)]
+    free = [i for i, size in enumerate(sizes) if size is None]
+    if not moves(whole) and not given:
+        return fixed(shape)
+    if not given and not free:
+        raise Unfollowed(f"writes down the number of channels in {tuple(shape)}")
+    if len(given) > 1 or not moves(whole):
+        raise Unfollowed("makes channels of something else")
+    at = (given or free)[0]
+    part = walk.channels.split(whole, prod(shape[:at]), where)
+    part = walk.channels.divide(part, prod(shape[at + 1 :]))
+    if given and count(part) != count(sizes[at] or ()):
+        raise Unfollowed("gives channels a size that belongs to others")
+    return (*fixed(shape[:at]), part, *fixed(shape[at + 1 :]))
+
+
+def permute(walk: Walk, node: fx.Node) -> TensorValue:
+    """All dimensions in another order."""
+    axes = walk.axes(source_of(node))
+    layer = layer_of(walk, node)
+    given: Any = (layer.dims,) if layer else node.args[1:] or (node.kwargs["dims"],)
+    dims = given[0] if isinstance(given[0], tuple | list) else given
+    walk.alias(node, source_of(node))
+    return TensorValue(tuple(axes[dim] for dim in dims))
+
+
+def transpose(walk: Walk, node: fx.Node) -> TensorValue:
+    """Two dimensions change places."""
+    axes = list(walk.axes(source_of(node)))
+    first, second = node.args[1:] if len(node.args) > 1 else tuple(node.kwargs.values())[-2:]
+    assert isinstance(first, int)
+    assert isinstance(second, int)
+    axes[first], axes[second] = axes[second], axes[first]
+    walk.alias(node, source_of(node))
+    return TensorValue(tuple(axes))
+
+
+def squeeze(walk: Walk, node: fx.Node) -> TensorValue:
+    """Dimensions of size 1 vanish."""
+    axes = walk.axes(source_of(node))
+    given = argument(node, 1, "dim")
+    dims = range(len(axes)) if given is None else [given] if isinstance(given, int) else given
+    gone = {dim % len(axes) for dim in dims if axes[dim] == fixed((1,))[0]}
+    walk.alias(node, source_of(node))
+    return TensorValue(tuple(axis for i, axis in enumerate(axes) if i not in gone))
+
+
+def unsqueeze(walk: Walk, node: fx.Node) -> TensorValue:
+    """A new dimension of size 1."""
+    axes = walk.axes(source_of(node))
+    dim = argument(node, 1, "dim") % (len(axes) + 1)
+    walk.alias(node, source_of(node))
+    return TensorValue((*axes[:dim], *fixed((1,)), *axes[dim:]))
+
+
+def expand(walk: Walk, node: fx.Node) -> TensorValue:
+    """Dimensions of size 1 repeated, without a copy."""
+    axes = walk.axes(source_of(node))
+    given = node.args[1:]
+    if len(given) == 1 and isinstance(given[0], tuple | list):
+        given = tuple(given[0])
+    axes = (*fixed((1,) * (len(given) - len(axes))), *axes)
+    walk.alias(node, source_of(node))
+    result = []
+    for axis, size in zip(axes, given, strict=True):
+        if size == -1:
+            result.append(axis)
+        elif size_of(axis) == 1:
+            result.append(walk.size(size))
+        elif count(axis) == count(walk.size(size)):
+            result.append(axis)
+        else:
+            raise Unfollowed("writes down the number of channels")
+    return TensorValue(tuple(result))
+
+
+def concatenate(walk: Walk, node: fx.Node) -> TensorValue:
+    """Tensors side by side along one dimension: their parts in order."""
+    sources = argument(node, 0, "tensors")
+    dim = argument(node, 1, "dim", 0)
+    if not isinstance(sources, tuple | list):
+        raise Unfollowed("joins a computed list")
+    first, *others = (walk.axes(source) for source in sources)
+    dim %= len(first)
+    joined = first[dim]
+    for axes in others:
+        joined += axes[dim]
+        for i in set(range(len(first))) - {dim}:
+            walk.tie(first[i], axes[i], node)
+    return TensorValue((*first[:dim], joined, *first[dim + 1 :]))
+
+
+def chunk(walk: Walk, node: fx.Node) -> Value:
+    """Equal parts of one dimension, which share their channels."""
+    axes = walk.axes(source_of(node))
+    dim = argument(node, 2, "dim", 0) % len(axes)
+    walk.alias(node, source_of(node))
+    results = result_of(node)
+    if not moves(axes[dim]):
+        return tuple(
+            TensorValue((*axes[:dim], *fixed(result.sizes[dim : dim + 1]), *axes[dim + 1 :]))
+            for result in results
+        )
+    part = walk.channels.split(axes[dim], len(results), f"node '{node.name}'")
+    return (TensorValue((*axes[:dim], part, *axes[dim + 1 :])),) * len(results)
+
+
+def index(walk: Walk, node: fx.Node) -> Value:
+    """One of several results, or part of a tensor: any positions, but all of its channels."""
+    value = walk.value(source_of(node))
+    key = argument(node, 1, "key")
+    if isinstance(value, tuple) and isinstance(key, int | slice):
+        walk.alias(node, source_of(node))
+        return value[key]
+    if not isinstance(value, TensorValue):
+        raise Unfollowed("looks up what is computed")
+    keys = list(key) if isinstance(key, tuple | list) else [key]
+    taken = sum(entry is not None and entry is not Ellipsis for entry in keys)
+    rest = [slice(None)] * (len(value.axes) - taken)
+    at = keys.index(Ellipsis) if Ellipsis in keys else len(keys)
+    keys[at : at + 1] = rest
+    walk.alias(node, source_of(node))
+    bounds = [walk.value(n) for n in node.all_input_nodes if n is not source_of(node)]
+    if any(moves(runs) for bound in bounds for runs in runs_in(bound)):
+        raise Unfollowed("picks as many elements as there are channels")
+    return TensorValue(_indexed(value.axes, keys, shape_of(node)))
+
+
+def _indexed(axes: Axes, keys: list[object], shape: tuple[int, ...]) -> Axes:
+    remaining = iter(axes)
+    result: list[Runs] = []
+    for key in keys:
+        if key is None:
+            result.append(fixed((1,))[0])
+            continue
+        axis = next(remaining)
+        if key == slice(None):
+            result.append(axis)
+        elif moves(axis) or not isinstance(key, int | slice):
+            raise Unfollowed("picks some of the channels")
+        elif isinstance(key, slice):
+            result.append(fixed(shape[len(result) : len(result) + 1])[0])
+    return tuple(result)
