@@ -2,9 +2,10 @@
 
 import platform
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
+
+from joslim.device import processor
 
 PACKAGES = ("torch", "botorch", "mlflow", "dvc", "prefect")
 
@@ -12,16 +13,9 @@ PACKAGES = ("torch", "botorch", "mlflow", "dvc", "prefect")
 def describe() -> dict[str, str]:
     """Processor, cores, instruction set and versions."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": str(torch.get_num_threads()),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
     }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

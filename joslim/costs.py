@@ -7,10 +7,10 @@ differentiable. Papers of this field report twice the MACs, or the MACs themselv
 Shape legend: ``n`` width configurations, ``d`` channel groups, ``t`` terms, ``f`` factors of each.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import overload
+from typing import ClassVar, overload
 
 import torch
 from torch import Tensor
@@ -26,9 +26,12 @@ class Cost:
     """A cost of one network as a function of the channel counts; never falls when a count grows.
 
     Attributes:
-        name: The quantity: ``macs``, ``params`` or ``memory``.
+        name: The quantity: ``macs``, ``params``, ``memory`` or ``latency``.
         space: The width space that it is a function of.
+        is_whole: Whether it is a whole number for whole channel counts.
     """
+
+    is_whole: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -40,8 +43,9 @@ class Cost:
         """Sum ``terms``, and add what ``activations`` hold at the step at which they hold most."""
         self.name = name
         self.space = space
-        self._factors = _affine(_merged(terms), len(space))
-        self._elements = _affine([a.elements for a in activations], len(space))
+        self._affine, products = _split(terms, len(space))
+        self._products = _factors(products, len(space))
+        self._elements = _factors([a.elements for a in activations], len(space))
         self._born = torch.tensor([a.born for a in activations], dtype=torch.long)
         self._gone = torch.tensor([a.last_used + 1 for a in activations], dtype=torch.long)
         self.full = self(space.full)
@@ -50,13 +54,14 @@ class Cost:
     @overload
     def __call__(self, widths: Tensor) -> Tensor: ...
     @overload
-    def __call__(self, widths: Widths) -> int: ...
-    def __call__(self, widths: Tensor | Widths) -> Tensor | int:
+    def __call__(self, widths: Widths) -> float: ...
+    def __call__(self, widths: Tensor | Widths) -> Tensor | float:
         """The cost of one configuration (exact), or of a float64 tensor ``(n, d)``: ``(n,)``."""
         if not isinstance(widths, Tensor):
             counts = torch.tensor([self.space.check(widths)], dtype=torch.float64)
-            return round(self(counts).item())
-        total = _values(self._factors, widths).sum(0)
+            value = self(counts).item()
+            return round(value) if self.is_whole else value
+        total = _with_one(widths) @ self._affine + _values(self._products, widths).sum(0)
         return total + self._peak(widths) if len(self._born) else total
 
     def _peak(self, widths: Tensor) -> Tensor:
@@ -128,36 +133,44 @@ def _in_bytes(numbers: Product) -> Product:
     return replace(numbers, scale=numbers.scale * BYTES_PER_NUMBER)
 
 
-def _merged(terms: Iterable[Product]) -> list[Product]:
-    """Equal products once, and all that are affine as one."""
-    affine: Counter[int | None] = Counter()
-    products: Counter[tuple[Axis, ...]] = Counter()
+def _split(terms: Iterable[Product], num_groups: int) -> tuple[Tensor, list[Product]]:
+    """All affine terms as one row of coefficients ``(1 + d,)``, and equal products once."""
+    affine = torch.zeros(1 + num_groups, dtype=torch.float64)
+    products: dict[tuple[Axis, ...], float] = defaultdict(float)
     for term in terms:
         if len(term.axes) > 1:
             products[term.axes] += term.scale
         else:
-            for part in term.axes[0] if term.axes else (Part(None, 1, 1),):
-                affine[part.group] += term.scale * part.block
-    axis = tuple(Part(group, block, block) for group, block in affine.items())
-    return [Product(1, (axis,)), *(Product(scale, axes) for axes, scale in products.items())]
+            axis = term.axes[0] if term.axes else (Part(None, 1, 1),)
+            affine += term.scale * _row(axis, num_groups)
+    return affine, [Product(scale, axes) for axes, scale in products.items()]
 
 
-def _values(factors: Tensor, widths: Tensor) -> Tensor:
-    """Terms of configurations ``(n, d)``: ``(t, n)``."""
-    affine = torch.cat([torch.ones_like(widths[:, :1]), widths], dim=1)
-    return torch.stack([factor @ affine.T for factor in factors]).prod(0)
+def _row(axis: Axis, num_groups: int) -> Tensor:
+    """The size of ``axis`` as coefficients ``(1 + d,)``: a constant, then one per group."""
+    row = torch.zeros(1 + num_groups, dtype=torch.float64)
+    for part in axis:
+        row[0 if part.group is None else 1 + part.group] += part.block
+    return row
 
 
-def _affine(terms: Sequence[Product], num_groups: int) -> Tensor:
-    """The factors of every term, ``(f, t, 1 + d)``: a constant, a coefficient per group."""
+def _factors(terms: Sequence[Product], num_groups: int) -> Tensor:
+    """Each term as a product of affine functions: their coefficients, ``(f, t, 1 + d)``."""
     num_factors = max((len(term.axes) for term in terms), default=0)
     factors = torch.zeros(max(num_factors, 1), len(terms), 1 + num_groups, dtype=torch.float64)
     factors[:, :, 0] = 1.0
     for t, term in enumerate(terms):
         for side, axis in enumerate(term.axes):
-            factors[side, t, 0] = 0.0
-            for part in axis:
-                column = 0 if part.group is None else 1 + part.group
-                factors[side, t, column] += part.block
+            factors[side, t] = _row(axis, num_groups)
         factors[0, t] *= term.scale
     return factors
+
+
+def _values(factors: Tensor, widths: Tensor) -> Tensor:
+    """Terms of configurations ``(n, d)``: ``(t, n)``."""
+    affine = _with_one(widths)
+    return torch.stack([factor @ affine.T for factor in factors]).prod(0)
+
+
+def _with_one(widths: Tensor) -> Tensor:
+    return torch.cat([torch.ones_like(widths[:, :1]), widths], dim=1)

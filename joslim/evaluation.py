@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from joslim.threads import single_threaded
+
 CALIBRATION_BINS = 15
 
 
@@ -71,15 +73,11 @@ def latency_ms(model: nn.Module, example: Tensor, *, repeats: int = 30) -> float
 
     One thread, so that the number does not depend on what else the process is allowed to use.
     """
-    threads = torch.get_num_threads()
     model.eval()
-    try:
-        torch.set_num_threads(1)
-        times = []
+    times = []
+    with single_threaded():
         for _ in range(repeats + 3):
             start = time.perf_counter()
             model(example)
             times.append(time.perf_counter() - start)
-    finally:
-        torch.set_num_threads(threads)
     return 1000 * statistics.median(times[3:])

@@ -1,5 +1,8 @@
 """How many CPU threads pay for a network."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from joslim import costs
@@ -24,3 +27,14 @@ def use_suitable_threads(network: SlimmableNetwork, batch_size: int) -> int:
     worthwhile = max(1, int(macs_per_operation / MACS_PER_THREAD))
     torch.set_num_threads(min(torch.get_num_threads(), worthwhile))
     return torch.get_num_threads()
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Run PyTorch on one thread, whatever the machine's number of cores."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)

@@ -9,12 +9,31 @@ the search may then move less than it could, but never runs a wrong network, and
 from torch import Tensor, nn
 
 from joslim.errors import TracingError
-from joslim.tracing.axes import Activation, Axis, NetworkTrace, Part, Product, axis_size, product
+from joslim.tracing.axes import (
+    Activation,
+    Axis,
+    NetworkTrace,
+    Operation,
+    Part,
+    Product,
+    axis_size,
+    product,
+)
 from joslim.tracing.graph import build_graph, result_of
 from joslim.tracing.rules import MODULES, apply_rule, read_parameter
 from joslim.tracing.walk import Walk, constant, runs_in
 
-__all__ = ["Activation", "Axis", "NetworkTrace", "Part", "Product", "axis_size", "product", "trace"]
+__all__ = [
+    "Activation",
+    "Axis",
+    "NetworkTrace",
+    "Operation",
+    "Part",
+    "Product",
+    "axis_size",
+    "product",
+    "trace",
+]
 
 
 def trace(

@@ -1,7 +1,9 @@
 """What describes a traced network: dimensions made of channels, and counts made of those."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
+
+from torch import fx
 
 from joslim.widths import ChannelGroup, Widths
 
@@ -36,10 +38,14 @@ def axis_size(axis: Axis, widths: Widths) -> int:
 
 @dataclass(frozen=True)
 class Product:
-    """A count: ``scale`` times the sizes of all ``axes``."""
+    """A quantity: ``scale`` times the sizes of all ``axes``."""
 
-    scale: int
+    scale: float
     axes: tuple[Axis, ...]
+
+    def at(self, widths: Widths) -> float:
+        """The quantity at ``widths``."""
+        return self.scale * prod(axis_size(axis, widths) for axis in self.axes)
 
 
 def product(axes: tuple[Axis, ...]) -> Product:
@@ -59,6 +65,21 @@ class Activation:
 
 
 @dataclass(frozen=True)
+class Operation:
+    """A node of the graph.
+
+    Attributes:
+        name: The node's.
+        elements: Of each tensor that it gives, for one image.
+        macs: Its multiply-accumulates, for one image; their sum counts.
+    """
+
+    name: str
+    elements: tuple[Product, ...]
+    macs: tuple[Product, ...]
+
+
+@dataclass(frozen=True)
 class NetworkTrace:
     """What the graph walk found in a network.
 
@@ -67,14 +88,21 @@ class NetworkTrace:
         tensors: An axis per dimension for every parameter and buffer that a rule claimed.
         attributes: Attributes of layers that follow the widths, ``(module, attribute) -> axes``:
             integers, or tuples of as many integers as there are axes.
-        macs: Multiply-accumulates of each operation that has any, for one image.
+        operations: All nodes that compute, in the order in which they run.
         activations: Tensors alive during inference.
         input_shape: Shape of one image, ``(channels, height, width)``.
+        graph: The network's `torch.fx` graph, whose nodes the operations are.
     """
 
     groups: tuple[ChannelGroup, ...]
     tensors: dict[str, tuple[Axis, ...]]
     attributes: dict[tuple[str, str], tuple[Axis, ...]]
-    macs: tuple[Product, ...]
+    operations: tuple[Operation, ...]
     activations: tuple[Activation, ...]
     input_shape: tuple[int, ...]
+    graph: fx.Graph = field(repr=False, compare=False)
+
+    @property
+    def macs(self) -> tuple[Product, ...]:
+        """Multiply-accumulates of each operation that has any, for one image."""
+        return tuple(term for operation in self.operations for term in operation.macs)

@@ -42,13 +42,13 @@ def convolution(walk: Walk, node: fx.Node) -> TensorValue:
     if layer.groups == 1:
         outputs = walk.channels.new(name, layer.out_channels, members=[name])
         own_by_layer(walk, node, weight=(outputs, inputs, *kernel), bias=(outputs,))
-        walk.count_macs(taps, outputs, inputs)
+        walk.count_macs(node, taps, outputs, inputs)
     else:
         per_group = layer.in_channels // layer.groups
         groups = walk.channels.divide(inputs, per_group)
         outputs = walk.channels.scale(groups, layer.out_channels // layer.groups)
         own_by_layer(walk, node, weight=(outputs, *fixed((per_group,)), *kernel), bias=(outputs,))
-        walk.count_macs(taps * per_group, outputs)
+        walk.count_macs(node, taps * per_group, outputs)
         walk.follow(node, "groups", groups)
         walk.join(name, outputs)
     walk.follow(node, "in_channels", inputs)
@@ -66,7 +66,7 @@ def linear(walk: Walk, node: fx.Node) -> TensorValue:
     own_by_layer(walk, node, weight=(outputs, inputs), bias=(outputs,))
     moving = [axis for axis in positions if moves(axis)]
     still = prod(size_of(axis) for axis in positions if not moves(axis))
-    walk.count_macs(still, outputs, inputs, *moving)
+    walk.count_macs(node, still, outputs, inputs, *moving)
     walk.follow(node, "in_features", inputs)
     walk.follow(node, "out_features", outputs)
     return TensorValue((*positions, outputs))

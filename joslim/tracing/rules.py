@@ -114,7 +114,7 @@ def _freeze(walk: Walk, node: fx.Node, reason: str) -> Value:
     for source in node.all_input_nodes:
         walk.freeze(runs_in(walk.values.get(source)), f"node '{node.name}' {reason}")
     if macs := measured_macs(node):
-        walk.count_macs(macs)
+        walk.count_macs(node, macs)
     return constant(result_of(node))
 
 

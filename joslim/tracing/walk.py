@@ -1,5 +1,6 @@
 """The state of the graph walk: what every node gives in terms of channels, and what uses them."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, gcd
@@ -8,7 +9,15 @@ from typing import Any
 from torch import fx, nn
 
 from joslim.errors import TracingError
-from joslim.tracing.axes import Activation, Axis, NetworkTrace, Part, Product, product
+from joslim.tracing.axes import (
+    Activation,
+    Axis,
+    NetworkTrace,
+    Operation,
+    Part,
+    Product,
+    product,
+)
 from joslim.tracing.channels import (
     Atom,
     Axes,
@@ -54,13 +63,24 @@ def constant(result: Any) -> Value:
 
 def runs_in(value: Value) -> Iterator[Runs]:
     """All dimensions and sizes that a value holds."""
-    if isinstance(value, TensorValue):
-        yield from value.axes
-    elif isinstance(value, Size):
-        yield value.runs
-    elif value is not None:
+    for part in _parts(value):
+        if isinstance(part, TensorValue):
+            yield from part.axes
+        else:
+            yield part.runs
+
+
+def tensors_in(value: Value) -> Iterator[Axes]:
+    """The dimensions of each tensor that a value holds."""
+    return (part.axes for part in _parts(value) if isinstance(part, TensorValue))
+
+
+def _parts(value: Value) -> Iterator[TensorValue | Size]:
+    if isinstance(value, tuple):
         for part in value:
-            yield from runs_in(part)
+            yield from _parts(part)
+    elif value is not None:
+        yield value
 
 
 class Walk:
@@ -79,7 +99,7 @@ class Walk:
         self._names: dict[int, str] = {}
         self._tensors: dict[str, Axes] = {}
         self._attributes: dict[tuple[str, str], Axes] = {}
-        self._macs: list[tuple[int, Axes]] = []
+        self._macs: dict[fx.Node, list[tuple[int, Axes]]] = defaultdict(list)
         self._aliases: dict[fx.Node, fx.Node] = {}
 
     def axes(self, node: object) -> Axes:
@@ -139,9 +159,9 @@ class Walk:
         """Note an attribute of the layer that equals the size of ``axes``, or all their sizes."""
         self._attributes[str(node.target), attribute] = axes
 
-    def count_macs(self, scale: int, *axes: Runs) -> None:
-        """Note multiply-accumulates: ``scale`` times the sizes of ``axes``."""
-        self._macs.append((scale, axes))
+    def count_macs(self, node: fx.Node, scale: int, *axes: Runs) -> None:
+        """Note multiply-accumulates of ``node``: ``scale`` times the sizes of ``axes``."""
+        self._macs[node].append((scale, axes))
 
     def alias(self, node: fx.Node, source: fx.Node) -> None:
         """Note that ``node`` gives the memory of ``source``, not memory of its own."""
@@ -175,12 +195,21 @@ class Walk:
             groups=groups,
             tensors={name: resolved(axes) for name, axes in self._tensors.items()},
             attributes={key: resolved(axes) for key, axes in self._attributes.items()},
-            macs=tuple(Product(scale, resolved(axes)) for scale, axes in self._macs),
+            operations=tuple(
+                Operation(
+                    node.name,
+                    tuple(product(resolved(axes)) for axes in tensors_in(self.values[node])),
+                    tuple(Product(scale, resolved(axes)) for scale, axes in self._macs[node]),
+                )
+                for node in nodes
+                if node.op.startswith("call_")
+            ),
             activations=tuple(
                 Activation(product(resolved(axes)), born, last)
                 for axes, born, last in self._lifetimes(nodes)
             ),
             input_shape=next(shape_of(node) for node in nodes if node.op == "placeholder")[1:],
+            graph=nodes[0].graph,
         )
 
     def _lifetimes(self, nodes: Sequence[fx.Node]) -> Iterable[tuple[Axes, int, int]]:
