@@ -23,7 +23,7 @@ test: dev-environment browser
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 environment: $(VENV)/.run
 dev-environment: $(VENV)/.dev
