@@ -157,7 +157,7 @@ def _save(front: pd.DataFrame, subnetworks: Subnetworks, spec: NetworkSpec) -> l
     latencies = []
     for row in track(front.itertuples(), "saving the front", len(front)):
         widths = parse_widths(row.widths)
-        model = subnetworks.get(widths)
+        model = subnetworks.get(widths).to(memory_format=torch.contiguous_format)
         latencies.append(round(latency_ms(model, example), 4))
         provenance = {"kind": "front", "id": row.id, "source": row.source}
         save_subnetwork(paths.FRONT / row.id, model, spec, widths, provenance)
