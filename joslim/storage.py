@@ -48,9 +48,9 @@ class NetworkSpec:
     min_width: float
     divisor: int | None
 
-    def build(self) -> SlimmableNetwork:
-        """The supernet with fresh weights; takes images in [0, 1]."""
-        model = networks.create(self.network, self.num_classes, self.in_channels)
+    def build(self, weights: str | None = None) -> SlimmableNetwork:
+        """The supernet with fresh or pretrained ``weights``; takes images in [0, 1]."""
+        model = networks.create(self.network, self.num_classes, self.in_channels, weights)
         example = torch.zeros(2, self.in_channels, self.image_size, self.image_size)
         return slimmable(
             Classifier(model, self.mean, self.std),

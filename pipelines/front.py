@@ -22,6 +22,7 @@ from joslim.slimmable_network import SlimmableNetwork
 from joslim.storage import NetworkSpec, load_supernet, save_subnetwork
 from joslim.widths import Widths
 from pipelines import paths, tracking
+from pipelines.objective import objective
 from pipelines.params import FrontParams, Params, load_params
 from pipelines.pictures import plot_front
 from pipelines.prepare import DataInfo, load_split
@@ -30,7 +31,7 @@ from pipelines.stage import console, run_stage
 
 BATCH = 512
 COLUMNS = [
-    "id", "macs", "macs_fraction", "params", "memory_bytes", "latency_ms",
+    "id", "objective", "macs", "macs_fraction", "params", "memory_bytes", "latency_ms",
     "val_loss", "val_top1", "val_top5", "source", "widths",
 ]  # fmt: skip
 
@@ -40,7 +41,7 @@ def main() -> None:
     logged = {"front": params.front.model_dump(), "search": params.search.model_dump()}
     with tracking.stage_run("front", params=logged, data_digest=info.digest) as run:
         network, spec = load_supernet(paths.SUPERNET)
-        cost = costs.COSTS[params.search.objective](network)
+        cost = objective(params, network)
         strategy = _strategy(params, network, cost)
         subnetworks = Subnetworks(network, load_split("train"), params.front.calibration_images)
         candidates = measure_candidates(subnetworks, strategy, load_split("val"), params.front)
@@ -104,8 +105,8 @@ def measure_candidates(
         rows.append(row)
     table = pd.DataFrame(rows).rename(columns={"memory": "memory_bytes"})
     table = table.sort_values(["objective", "val_loss"], ignore_index=True)
-    error, objective = (torch.tensor(c.to_numpy()) for c in (1 - table.val_top1, table.objective))
-    table["on_front"] = pareto.front_mask(error, objective.double()).numpy()
+    error, spent = (torch.tensor(c.to_numpy()) for c in (1 - table.val_top1, table.objective))
+    table["on_front"] = pareto.front_mask(error, spent.double()).numpy()
     return table
 
 

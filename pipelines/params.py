@@ -50,6 +50,7 @@ class NetworkParams(_Section):
     """The supernet."""
 
     name: str
+    weights: str | None
     min_width: float = Field(gt=0, le=1)
     divisor: int | None = Field(ge=1)
 
@@ -58,7 +59,7 @@ class SearchParams(_Section):
     """How widths are drawn."""
 
     strategy: Literal["joslim", "slim", "two-stage"]
-    objective: Literal["macs", "params", "memory"]
+    objective: Literal["macs", "params", "memory", "latency"]
     num_initial: int = Field(ge=2)
 
     def options(self) -> dict[str, int]:
@@ -189,7 +190,7 @@ def _sentence(error: Any) -> str:
 
 def _check_network(params: Params, path: Path) -> None:
     try:
-        network = params.network_spec(len(params.data.classes())).build()
+        network = params.network_spec(len(params.data.classes())).build(params.network.weights)
     except JoslimError as error:
         raise ConfigError(f"{path}: {error}") from error
     for name in params.budgets:

@@ -72,22 +72,16 @@ class Model:
         limits = ",".join(f"{name}={limit}" for name, limit in self.metrics["limits"].items())
         return f"joslim lookup --budget {shlex.quote(limits)}"
 
-    def mark(self, objective: str, full: Mapping[str, float]) -> Mark:
-        """For pictures."""
+    def mark(self, objective: str, front: pd.DataFrame, full_cost: float) -> Mark:
+        """For pictures of the ``front``; costs are the objective's, in full ``full_cost``."""
         limits = parse_limits(self.metrics["limits"])
+        same = (limit for limit in limits if limit.quantity.name == objective)
         return Mark(
             self.budget,
             self.metrics["front_id"],
-            self.metrics[QUANTITIES[objective].column],
+            float(front.loc[front["id"] == self.metrics["front_id"], "objective"].iloc[0]),
             self.metrics["val_top1"],
-            next(
-                (
-                    limit.resolve(full[limit.quantity.column])
-                    for limit in limits
-                    if limit.quantity.name == objective
-                ),
-                None,
-            ),
+            next((limit.resolve(full_cost) for limit in same), None),
         )
 
     def mistakes(self) -> list[tuple[str, str, float]]:
@@ -105,7 +99,7 @@ class Inputs:
     """What the stages before have left.
 
     Attributes:
-        full: The full network's cost per column.
+        full: The full network's cost per column; ``objective`` is the search's.
         settings: The text of ``params.yaml``.
     """
 
@@ -144,7 +138,7 @@ class Inputs:
             front=_csv(paths.FRONT_REPORT / "front.csv"),
             candidates=candidates,
             search=read_json(paths.FRONT_REPORT / "metrics.json"),
-            full={c: float(full[c]) for c in ("macs", "params", "memory_bytes")},
+            full={c: float(full[c]) for c in ("objective", "macs", "params", "memory_bytes")},
             models=tuple(_model(budget, registered) for budget in params.budgets),
         )
 
@@ -183,8 +177,8 @@ def render(inputs: Inputs) -> str:
 
 def _pictures(inputs: Inputs) -> dict[str, Any]:
     objective = inputs.search["objective"]
-    full_cost = inputs.full[QUANTITIES[objective].column]
-    marks = [model.mark(objective, inputs.full) for model in inputs.models]
+    full_cost = inputs.full["objective"]
+    marks = [model.mark(objective, inputs.front, full_cost) for model in inputs.models]
     groups = inputs.spec.build().space.groups
     return {
         "front": _responsive(

@@ -8,11 +8,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from joslim import costs, search
+from joslim import search
 from joslim.storage import NetworkSpec, save_supernet
 from joslim.threads import use_suitable_threads
 from joslim.training import Progress, Trainer
 from pipelines import paths, tracking
+from pipelines.objective import objective
 from pipelines.params import Params, load_params
 from pipelines.prepare import DataInfo, load_split
 from pipelines.progress import track
@@ -63,12 +64,14 @@ def training_key(params: Params, info: DataInfo) -> str:
 def make_trainer(params: Params, spec: NetworkSpec) -> Trainer:
     """A supernet with fresh weights, its search and the prepared data, ready to run."""
     torch.manual_seed(params.seed)
-    network = spec.build()
+    network = spec.build(params.network.weights)
+    if params.network.weights is not None:
+        network.sort_channels_()
     use_suitable_threads(network, params.training.batch_size)
     strategy = search.create(
         params.search.strategy,
         space=network.space,
-        cost=costs.COSTS[params.search.objective](network),
+        cost=objective(params, network),
         seed=params.seed,
         **params.search.options(),
     )

@@ -51,25 +51,24 @@ def draw_front(
     The front is a staircase: the error that can be had for any limit on the cost.
 
     Args:
-        front: Columns ``id``, ``val_top1`` and the objective's, by ascending cost.
+        front: Columns ``id``, ``val_top1`` and ``objective``, by ascending cost.
         candidates: The same columns; the full network is the most expensive.
-        objective: ``macs``, ``params`` or ``memory``.
+        objective: What the cost is, a name of `QUANTITIES`.
         marks: Budgets to mark.
         width: Of the figure, in inches.
     """
     figure = Figure(figsize=(width, 2.4 + 0.25 * width))
     axes = figure.add_subplot()
-    column = QUANTITIES[objective].column
     error, candidate_error = 100 * (1 - front.val_top1), 100 * (1 - candidates.val_top1)
     low, high = _limits([*error, *(mark.place[1] for mark in marks)], candidate_error.max())
     hidden = int((candidate_error > high).sum())
     note = f"candidates ({hidden} above the picture)" if hidden else "candidates"
     axes.plot(
-        candidates[column], candidate_error, "o", ms=4, mew=0, color=PALETTE["faint"], label=note
+        candidates.objective, candidate_error, "o", ms=4, mew=0, color=PALETTE["faint"], label=note
     )
-    right = 1.03 * candidates[column].max()
+    right = 1.03 * candidates.objective.max()
     axes.step(
-        [*front[column], right],
+        [*front.objective, right],
         [*error, error.iloc[-1]],
         where="post",
         color=PALETTE["blue"],
@@ -80,11 +79,11 @@ def draw_front(
         markevery=slice(len(front)),
         label="front",
     )
-    for name, cost, y in zip(front.id, front[column], error, strict=True):
+    for name, cost, y in zip(front.id, front.objective, error, strict=True):
         tip(axes, cost, y, f"{name}: {QUANTITIES[objective].format(cost)}, {y:.2f} % error")
     axes.set(xlim=(0, right), ylim=(low, high), title="validation error, %")
     axes.grid(axis="y")
-    _label_costs(axes, objective, candidates[column].max())
+    _label_costs(axes, objective, candidates.objective.max())
     if marks:
         _draw_marks(axes, marks, dict(zip(front.id, error, strict=True)))
     figure.legend(

@@ -32,7 +32,12 @@ PALETTE = {
 }
 """Colour by role; they differ in lightness as well, for colour-blind readers and grey prints."""
 
-COST_NAMES = {"macs": "MACs per image", "params": "parameters", "memory": "peak memory"}
+COST_NAMES = {
+    "macs": "MACs per image",
+    "params": "parameters",
+    "memory": "peak memory",
+    "latency": "predicted latency",
+}
 """What an objective is called on an axis."""
 
 _STYLE: dict[Any, Any] = {

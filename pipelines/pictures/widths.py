@@ -8,7 +8,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from joslim.widths import ChannelGroup
-from pipelines.budgets import QUANTITIES
 from pipelines.pictures.front import Mark
 from pipelines.pictures.style import COST_NAMES, PALETTE, draw_cells, set_labels, shorten, styled
 
@@ -29,9 +28,9 @@ def draw_widths(
     """Channels of every searchable group (rows) in every network of the front (columns).
 
     Args:
-        front: Columns ``id``, ``widths`` and the objective's, by ascending cost.
+        front: Columns ``id``, ``widths`` and ``objective``, by ascending cost.
         groups: Of the width space, in network order.
-        objective: ``macs``, ``params`` or ``memory``.
+        objective: What the cost is, a name of `QUANTITIES`.
         full_cost: The full network's.
         marks: Budgets, named above the columns that they were fine-tuned from.
         width: Of the figure, in inches.
@@ -51,7 +50,7 @@ def draw_widths(
         range(len(rows)),
         [f"{shorten(groups[i].name.removeprefix('network.'))}   {groups[i].full}" for i in rows],
     )
-    column = front[QUANTITIES[objective].column]
+    column = front.objective
     shares = [f"{100 * cost / full_cost:.0f}" for cost in column]
     set_labels(axes.set_xticks, shares, _CELL, width - 2)
     label = f"{COST_NAMES[objective]}, % of the full network"

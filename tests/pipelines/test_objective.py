@@ -1,0 +1,51 @@
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from joslim.errors import ConfigError
+from joslim.latency import Latency
+from pipelines.objective import objective
+from pipelines.params import load_params, read_params
+
+SETTINGS = Path(__file__).resolve().parents[2] / "params.yaml"
+
+
+def write(path: Path, section: str, **values: object) -> Path:
+    settings = yaml.safe_load(SETTINGS.read_text())
+    settings["data"] |= {"channels": 3, "image_size": 32}
+    settings[section] |= values
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+@pytest.mark.parametrize("name", ["macs", "params", "memory"])
+def test_exact_costs(tmp_path: Path, name: str) -> None:
+    params = read_params(write(tmp_path / "params.yaml", "search", objective=name))
+    assert objective(params, params.network_spec(10).build()).name == name
+
+
+def test_latency_is_measured_and_says_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = read_params(write(tmp_path / "params.yaml", "search", objective="latency"))
+    cost = objective(params, params.network_spec(10).build())
+    assert isinstance(cost, Latency)
+    assert 0 < cost.smallest < cost.full
+    assert f"median error of {cost.table.median_error:.1%}" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+def test_pretrained_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pt"
+    torch.save({"another": torch.zeros(1)}, weights)
+    file = tmp_path / "params.yaml"
+    write(file, "network", name="torchvision:resnet18", weights=str(weights))
+    with pytest.raises(ConfigError, match=r"weights '.*weights.pt' do not fit 'resnet18'"):
+        load_params(file)
+    write(file, "network", name="resnet8", weights="IMAGENET1K_V1")
+    with pytest.raises(ConfigError, match="network 'resnet8' has no weights by name"):
+        load_params(file)
