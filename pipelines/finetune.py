@@ -6,12 +6,13 @@ import pandas as pd
 import torch
 import typer
 
-from joslim import costs, pareto
+from joslim import pareto
 from joslim.errors import BudgetError
 from joslim.finetuning import finetune
-from joslim.storage import NetworkSpec, load, load_spec, save_subnetwork
+from joslim.storage import load, load_spec, save_subnetwork
 from pipelines import paths, tracking
 from pipelines.budgets import Budget
+from pipelines.files import read_json
 from pipelines.params import load_params
 from pipelines.prepare import DataInfo, load_split
 from pipelines.progress import track
@@ -22,7 +23,8 @@ def main(budget: str) -> None:
     params, info = load_params(), DataInfo.load()
     front = pd.read_csv(paths.FRONT_REPORT / "front.csv")
     spec, _ = load_spec(paths.SUPERNET)
-    chosen = choose(front, params.budget(budget), full_costs(front, spec), budget)
+    full_costs = read_json(paths.FRONT_REPORT / "full.json")
+    chosen = choose(front, params.budget(budget), full_costs, budget)
     _, widths = load_spec(paths.FRONT / chosen)
     logged = {
         "budget": {budget: params.budgets[budget]},
@@ -62,18 +64,6 @@ def main(budget: str) -> None:
         save_subnetwork(folder, model, spec, widths, provenance)
         run.metrics({"val_top1": progress.val_top1})
     console.print(f"budget '{budget}': {chosen} fine-tuned, val top-1 {progress.val_top1:.2%}")
-
-
-def full_costs(front: pd.DataFrame, spec: NetworkSpec) -> dict[str, float]:
-    """The full network's cost per column of the front; its latency only if it is on the front."""
-    network = spec.build()
-    sizes = {name: make(network).full for name, make in costs.COSTS.items()}
-    full: dict[str, float] = {name: sizes[name] for name in ("macs", "params")}
-    full["memory_bytes"] = sizes["memory"]
-    on_front = front[front["macs"] == sizes["macs"]]
-    if len(on_front):
-        full["latency_ms"] = float(on_front["latency_ms"].iloc[0])
-    return full
 
 
 def choose(front: pd.DataFrame, budget: Budget, full: dict[str, float], name: str) -> str:

@@ -59,17 +59,9 @@ def collect() -> Collection:
     return Collection(
         name,
         submissions,
-        _full_costs(),
+        _numbers(read_json(paths.FRONT_REPORT / "full.json"), COSTS),
         partial(model_card.describe, spec, dataset["name"], dataset["classes"]),
     )
-
-
-def _full_costs() -> dict[str, float]:
-    """The full network's; its latency only if it is on the front, as only there it is measured."""
-    rows = _read_csv(paths.FRONT_REPORT / "candidates.csv")
-    full = next(row for row in rows if row["source"] == "full")
-    on_front = {row["id"]: row for row in _read_csv(paths.FRONT_REPORT / "front.csv")}
-    return _numbers({**full, **on_front.get(full["id"], {})}, COSTS)
 
 
 def _front() -> Iterator[Submission]:

@@ -125,8 +125,6 @@ class Inputs:
         """
         params = read_params()
         registered = read_json(paths.REGISTERED)
-        candidates = _csv(paths.FRONT_REPORT / "candidates.csv")
-        full = candidates[candidates["source"] == "full"].iloc[0]
         return cls(
             params=params,
             settings=paths.PARAMS.read_text(),
@@ -136,9 +134,9 @@ class Inputs:
             curves=_csv(paths.TRAIN_REPORT / "curves.csv"),
             training=read_json(paths.TRAIN_REPORT / "metrics.json"),
             front=_csv(paths.FRONT_REPORT / "front.csv"),
-            candidates=candidates,
+            candidates=_csv(paths.FRONT_REPORT / "candidates.csv"),
             search=read_json(paths.FRONT_REPORT / "metrics.json"),
-            full={c: float(full[c]) for c in ("objective", "macs", "params", "memory_bytes")},
+            full=read_json(paths.FRONT_REPORT / "full.json"),
             models=tuple(_model(budget, registered) for budget in params.budgets),
         )
 

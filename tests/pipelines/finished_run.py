@@ -53,7 +53,7 @@ def write_run(
         "num_candidates": len(candidates),
         "full_val_top1": float(candidates[candidates.source == "full"].val_top1.iloc[0]),
     }
-    metrics |= {f"full_{column}": cost for column, cost in full.items()}
+    _json(folder / "full.json", full)
     _json(folder / "metrics.json", metrics)
     versions = [
         {"id": id_, "version": i, "uri": f"models:/joslim-x/{i}", "kind": "front", "aliases": []}
@@ -109,6 +109,7 @@ def _front(
     front["latency_ms"] = (0.4 + 1.1 * front.macs_fraction).round(4)
     full = {"macs": sizes["macs"].full, "params": sizes["params"].full}
     full |= {"memory_bytes": sizes["memory"].full, "latency_ms": 1.5}
+    full |= {"objective": sizes[objective].full}
     return front, table, full
 
 

@@ -51,11 +51,10 @@ class Project:
             return list(csv.DictReader(file))
 
     def write_rows(self, rows: list[dict[str, Any]]) -> None:
-        for name in ("front", "candidates"):
-            with (self.root / f"reports/front/{name}.csv").open("w", newline="") as file:
-                writer = csv.DictWriter(file, list(rows[0]))
-                writer.writeheader()
-                writer.writerows(rows)
+        with (self.root / "reports/front/front.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
 
     def copy(self, target: Path) -> "Project":
         """Its files without a registry."""
@@ -118,5 +117,7 @@ def make(root: Path) -> Project:
         )
     project = Project(root)
     project.write_rows(rows)
+    full = {column: rows[-1][column] for column in ("macs", "params", "memory_bytes", "latency_ms")}
+    (root / "reports/front/full.json").write_text(json.dumps(full))
     project.add_budget("tiny", "w-medium", val_top1=0.86, limits={"macs": "50%"})
     return project
