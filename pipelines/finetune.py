@@ -10,6 +10,7 @@ from joslim import pareto
 from joslim.errors import BudgetError
 from joslim.finetuning import finetune
 from joslim.storage import load, load_spec, save_subnetwork
+from joslim.threads import use_suitable_threads
 from pipelines import paths, tracking
 from pipelines.budgets import Budget
 from pipelines.files import read_json
@@ -33,6 +34,7 @@ def main(budget: str) -> None:
     with tracking.stage_run(
         f"finetune@{budget}", params=logged, data_digest=info.digest, system_metrics=True
     ) as run:
+        use_suitable_threads(spec.build(), params.training.batch_size)
         model = load(paths.FRONT / chosen)
         progress = None
         for progress in track(
