@@ -107,8 +107,9 @@ def params(network: SlimmableNetwork) -> Cost:
 def memory(network: SlimmableNetwork) -> Cost:
     """Peak bytes of float32 inference on one image: all weights, and the activations alive at once.
 
-    An activation lives from the step that makes it to the last one that reads it. Scratch space of
-    the kernels is not counted.
+    An activation lives from the step that makes it to the last one that reads it, or during which a
+    variable of the network's code holds it; the image lives throughout. Scratch space of the
+    kernels is not counted.
     """
     state = [*network.model.named_parameters(), *network.model.named_buffers()]
     weights = map(_in_bytes, _sizes(network, state))

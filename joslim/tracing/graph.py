@@ -1,12 +1,15 @@
 """The network as a graph: every operation with the shapes, and the MACs, of a run on one image."""
 
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from joslim.errors import TracingError
@@ -36,6 +39,14 @@ def shape_of(node: fx.Node) -> tuple[int, ...]:
 def measured_macs(node: fx.Node) -> int:
     """Half of what PyTorch's counter of floating-point operations counted in ``node``."""
     return node.meta["macs"]
+
+
+def held_until(node: fx.Node) -> fx.Node:
+    """The last node during which a variable of the running code holds the result of ``node``.
+
+    Python keeps arguments until a call returns, and variables, whether or not they are read again.
+    """
+    return node.meta.get("held_until", node)
 
 
 def build_graph(
@@ -93,6 +104,16 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         is_one_operation = type(m) in self._known or isinstance(m, self._leaves)
         return is_one_operation or super().is_leaf_module(m, module_qualified_name)
+
+    def create_proxy(self, *args: Any, **kwargs: Any) -> fx.Proxy:
+        proxy = super().create_proxy(*args, **kwargs)
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code is not fx.Tracer.trace.__code__:
+            for value in tree_leaves(list(frame.f_locals.values())):
+                if type(value) is fx.Proxy:  # subclasses make their node when it is asked for
+                    value.node.meta["held_until"] = proxy.node
+            frame = frame.f_back
+        return proxy
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         try:

@@ -28,7 +28,7 @@ from joslim.tracing.channels import (
     fixed,
     resolve,
 )
-from joslim.tracing.graph import Shape, shape_of
+from joslim.tracing.graph import Shape, held_until, shape_of
 from joslim.widths import ChannelGroup, default_divisor
 
 
@@ -221,7 +221,9 @@ class Walk:
             owner = node
             while owner in self._aliases:
                 owner = self._aliases[owner]
-            last = max((step[user] for user in node.users), default=step[node])
+            last = max(step[other] for other in (*node.users, held_until(node)))
+            if node.op == "placeholder":  # the caller keeps the image
+                last = len(nodes) - 1
             last_used[owner] = max(last_used.get(owner, 0), last)
         for node, last in last_used.items():
             value = self.values[node]
