@@ -145,7 +145,7 @@ class Trainer:
         if len(data) <= config.refresh_images:
             raise DataError(
                 f"training.refresh_images is {config.refresh_images}, but there are only "
-                f"{len(data)} training images"
+                f"{len(data)} training images; lower it, so that images are left to train on"
             )
         self._layout = fast_memory_format(network.extract(network.space.smallest))
         self.network = network.to(memory_format=self._layout)

@@ -31,7 +31,7 @@ def to_onnx(program: Path, output: Path) -> None:
     missing = [name for name in _ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ExportError(
-            f"format onnx needs {', '.join(missing)}; install it with `pip install 'joslim[onnx]'`"
+            f"format onnx needs {', '.join(missing)}; expected `pip install {' '.join(missing)}`"
         )
     exported = torch.export.load(program)
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ class DataParams(_Section):
         if self.source == "fashion-mnist":
             return FASHION_MNIST_CLASSES
         if self.path is None:
-            raise ConfigError("data.path is null; source 'folder' needs the folder of the images")
+            raise ConfigError("null; source 'folder' needs the folder of the images")
         return folder_classes(self.path)
 
 
@@ -172,7 +172,10 @@ def read_params(path: Path = paths.PARAMS) -> Params:
     except ValidationError as error:
         raise ConfigError(f"{path}: " + "\n".join(map(_sentence, error.errors()))) from error
     for name in params.budgets:
-        params.budget(name)
+        try:
+            params.budget(name)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
     return params
 
 
@@ -190,9 +193,13 @@ def _sentence(error: Any) -> str:
 
 def _check_network(params: Params, path: Path) -> None:
     try:
-        network = params.network_spec(len(params.data.classes())).build(params.network.weights)
+        classes = params.data.classes()
     except JoslimError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(f"{path}: data.path: {error}") from error
+    try:
+        network = params.network_spec(len(classes)).build(params.network.weights)
+    except JoslimError as error:
+        raise ConfigError(f"{path}: network: {error}") from error
     for name in params.budgets:
         for limit in params.budget(name):
             if limit.quantity.name in costs.COSTS:

@@ -187,7 +187,8 @@ def _read_classes(root: Path, classes: Sequence[str], channels: int, image_size:
     broken = [result for result in decoded if isinstance(result, str)]
     if broken:
         more = f"\n… and {len(broken) - 20} more" if len(broken) > 20 else ""
-        raise DataError(f"{len(broken)} damaged images:\n" + "\n".join(broken[:20]) + more)
+        count = "1 damaged image" if len(broken) == 1 else f"{len(broken)} damaged images"
+        raise DataError(f"{count}:\n" + "\n".join(broken[:20]) + more)
     images = torch.from_numpy(np.stack([image for image in decoded if not isinstance(image, str)]))
     return ImageSet(
         images.permute(0, 3, 1, 2).contiguous(), torch.tensor([label for _, label in files])
