@@ -15,6 +15,7 @@ def objective(params: Params, network: SlimmableNetwork) -> Cost:
     predicted = latency.load_or_measure(network, paths.STATE / "latency")
     console.print(
         f"latency on {predicted.table.device}: {predicted.smallest:.2f} to {predicted.full:.2f} "
-        f"ms, predicted with a median error of {predicted.table.median_error:.1%}"
+        f"ms, predicted with a median error of {predicted.table.median_error:.1%}",
+        soft_wrap=True,
     )
     return predicted

@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 from prefect.flows import EntrypointType
 from prefect.runner import Runner
+from prefect.settings import PREFECT_API_URL
 from rich.console import Console
 
 from pipelines.flow.pipeline import pipeline
@@ -28,9 +29,7 @@ def serve(console: Console, cron: str | None) -> None:
     runner = _Runner(name="joslim", limit=1)
     runner.add_flow(pipeline, "joslim", cron=cron, entrypoint_type=EntrypointType.MODULE_PATH)
     schedule = f"at '{cron}'" if cron else "without a schedule"
-    console.print(
-        f"Serving the flow {schedule}; start a run: prefect deployment run joslim/joslim",
-        soft_wrap=True,
-    )
+    command = f"PREFECT_API_URL={PREFECT_API_URL.value()} prefect deployment run joslim/joslim"
+    console.print(f"Serving the flow {schedule}; start a run: {command}", soft_wrap=True)
     with suppress(KeyboardInterrupt):
         asyncio.run(runner.start())
