@@ -134,10 +134,12 @@ def test_ctrl_c_ends_the_flow_and_all_its_processes(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # Where the tests run in the background, SIGINT is ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     family = wait_for_process("sleep 1000", flow.pid)
     flow.send_signal(signal.SIGINT)
-    output, _ = flow.communicate(timeout=30)
+    output, _ = flow.communicate(timeout=300)
     assert flow.returncode == 128 + signal.SIGINT
     assert output.endswith("interrupted\n")
     assert not any(process.is_running() for process in family)
