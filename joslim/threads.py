@@ -1,4 +1,4 @@
-"""How many CPU threads pay for a network."""
+"""How many CPU threads a network is trained with."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +9,14 @@ from joslim import costs
 from joslim.slimmable_network import SlimmableNetwork
 
 MACS_PER_THREAD = 80e6
-"""Work of an average operation for which waking one more thread pays. Measured: one thread was
-faster at 45 million multiply-accumulates, two were 1.3 times faster at 180 million
-(``python -m benchmarks.threads``)."""
+"""Work of an average operation that earns each thread. A cautious choice: on two idle cores a second
+thread gains 1.4 × at 45 million multiply-accumulates, 1.5 × at 180 million and 1.8 × at 450 million
+(``python -m benchmarks.threads``); where anything else runs on them, small operations gain nothing,
+as the threads wait for each other."""
 
 
 def use_suitable_threads(network: SlimmableNetwork, batch_size: int) -> int:
-    """Let PyTorch use no more threads than pay for training ``network``.
+    """Let PyTorch use no more threads than the work of ``network`` in training earns.
 
     Decided by counting, not by measuring, so that results do not depend on the machine's load; and
     small networks are trained alike on machines with any number of cores.
