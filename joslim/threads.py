@@ -9,10 +9,12 @@ from joslim import costs
 from joslim.slimmable_network import SlimmableNetwork
 
 MACS_PER_THREAD = 80e6
-"""Work of an average operation that earns each thread. A cautious choice: on two idle cores a second
-thread gains 1.4 × at 45 million multiply-accumulates, 1.5 × at 180 million and 1.8 × at 450 million
-(``python -m benchmarks.threads``); where anything else runs on them, small operations gain nothing,
-as the threads wait for each other."""
+"""Work of an average operation that earns each thread.
+
+A cautious choice: on two idle cores a second thread gains 1.4 × at 45 million multiply-accumulates,
+1.5 × at 180 million and 1.8 × at 450 million (``python -m benchmarks.threads``); where anything
+else runs on them, small operations gain nothing, as the threads wait for each other.
+"""
 
 
 def use_suitable_threads(network: SlimmableNetwork, batch_size: int) -> int:
