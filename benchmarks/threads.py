@@ -2,7 +2,7 @@
 
     python -m benchmarks.threads
 
-Justifies `joslim.threads.MACS_PER_THREAD`. Prints a Markdown table; threads wait as in the stages.
+Weighs `joslim.threads.MACS_PER_THREAD`. Prints a Markdown table; threads wait as in the stages.
 """
 
 import statistics
