@@ -12,6 +12,7 @@ one factor for the whole network, fitted to whole forward passes, makes up for t
 
 import hashlib
 import json
+import random
 import statistics
 import time
 from collections import defaultdict
@@ -112,12 +113,16 @@ def measure(network: SlimmableNetwork) -> LatencyTable:
     fitted = [space.smallest, space.full]
     fitted += [space.random(generator) for _ in range(NUM_FITTED - len(fitted))]
     checked = [space.random(generator) for _ in range(NUM_CHECKED)]
-    samples = [_time_operations(network, widths, image) for widths in fitted]
+    samples, whole = {}, {}
+    for widths in random.Random(0).sample(fitted + checked, NUM_FITTED + NUM_CHECKED):
+        dense = network.extract(widths).eval()
+        whole[widths] = latency_ms(dense, image, repeats=REPEATS)
+        if widths in fitted:
+            samples[widths] = _time_operations(fx.GraphModule(dense, network.trace.graph), image)
     coefficients = {
-        operation.name: _fit(operation, fitted, [sample[operation.name] for sample in samples])
+        operation.name: _fit(operation, fitted, [samples[w][operation.name] for w in fitted])
         for operation in operations
     }
-    whole = {w: latency_ms(network.extract(w), image, repeats=REPEATS) for w in fitted + checked}
     table = LatencyTable(device(), coefficients, median_error=0.0)
     sums = Latency(network, table)
     factor = statistics.median(whole[widths] / sums(widths) for widths in fitted)
@@ -158,10 +163,9 @@ def _fit(
     return tuple((found / largest).tolist())
 
 
-def _time_operations(network: SlimmableNetwork, widths: Widths, image: Tensor) -> dict[str, float]:
-    """Median milliseconds of each operation of a sub-network, by name."""
-    model = network.extract(widths).eval()
-    stopwatch = _Stopwatch(fx.GraphModule(model, network.trace.graph))
+def _time_operations(dense: fx.GraphModule, image: Tensor) -> dict[str, float]:
+    """Median milliseconds of each operation, by name."""
+    stopwatch = _Stopwatch(dense)
     with torch.no_grad(), single_threaded():
         for _ in range(WARM_UP + REPEATS):
             stopwatch.run(image)
