@@ -2,12 +2,13 @@
 
 Every term is a product of a few affine functions of the channel counts, hardly ever more than two,
 so a cost is a matrix product for each factor, for any number of width configurations, and
-differentiable. Papers of this field report twice the MACs, or the MACs themselves, as FLOPs.
+differentiable; a peak is the largest of several such sums. Papers of this field report twice the
+MACs, or the MACs themselves, as FLOPs.
 
-Shape legend: ``n`` width configurations, ``d`` channel groups, ``t`` terms, ``f`` factors of each.
+Shape legend: ``n`` width configurations, ``d`` channel groups, ``t`` terms, ``p`` distinct products
+of ``f`` factors each.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import ClassVar, overload
@@ -43,11 +44,16 @@ class Cost:
         """Sum ``terms``, and add what ``activations`` hold at the step at which they hold most."""
         self.name = name
         self.space = space
-        self._affine, products = _split(terms, len(space))
-        self._products = _factors(products, len(space))
-        self._elements = _factors([a.elements for a in activations], len(space))
-        self._born = torch.tensor([a.born for a in activations], dtype=torch.long)
-        self._gone = torch.tensor([a.last_used + 1 for a in activations], dtype=torch.long)
+        terms = list(terms)
+        elements = [activation.elements for activation in activations]
+        products = list(dict.fromkeys(t.axes for t in [*terms, *elements] if len(t.axes) > 1))
+        self._factors = _factors(products, len(space))
+        born = torch.tensor([a.born for a in activations], dtype=torch.long)
+        gone = torch.tensor([a.last_used + 1 for a in activations], dtype=torch.long)
+        rows = _rows(elements, products, len(space))
+        held = rows.new_zeros(int(gone.max()) + 1 if len(gone) else 1, rows.shape[1])
+        held = held.index_add(0, born, rows).index_add(0, gone, -rows).cumsum(0)
+        self._sums = _undominated(held + _rows(terms, products, len(space)).sum(0))
         self.full = self(space.full)
         self.smallest = self(space.smallest)
 
@@ -61,14 +67,9 @@ class Cost:
             counts = torch.tensor([self.space.check(widths)], dtype=torch.float64)
             value = self(counts).item()
             return round(value) if self.is_whole else value
-        total = _with_one(widths) @ self._affine + _values(self._products, widths).sum(0)
-        return total + self._peak(widths) if len(self._born) else total
-
-    def _peak(self, widths: Tensor) -> Tensor:
-        elements = _values(self._elements, widths)
-        held = widths.new_zeros(int(self._gone.max()) + 1, len(widths))
-        held = held.index_add(0, self._born, elements).index_add(0, self._gone, -elements)
-        return held.cumsum(0).amax(0)
+        affine = _with_one(widths).T
+        products = torch.stack([factor @ affine for factor in self._factors]).prod(0)
+        return (self._sums @ torch.cat([affine, products])).amax(0)
 
     @overload
     def fraction(self, widths: Tensor) -> Tensor: ...
@@ -134,19 +135,6 @@ def _in_bytes(numbers: Product) -> Product:
     return replace(numbers, scale=numbers.scale * BYTES_PER_NUMBER)
 
 
-def _split(terms: Iterable[Product], num_groups: int) -> tuple[Tensor, list[Product]]:
-    """All affine terms as one row of coefficients ``(1 + d,)``, and equal products once."""
-    affine = torch.zeros(1 + num_groups, dtype=torch.float64)
-    products: dict[tuple[Axis, ...], float] = defaultdict(float)
-    for term in terms:
-        if len(term.axes) > 1:
-            products[term.axes] += term.scale
-        else:
-            axis = term.axes[0] if term.axes else (Part(None, 1, 1),)
-            affine += term.scale * _row(axis, num_groups)
-    return affine, [Product(scale, axes) for axes, scale in products.items()]
-
-
 def _row(axis: Axis, num_groups: int) -> Tensor:
     """The size of ``axis`` as coefficients ``(1 + d,)``: a constant, then one per group."""
     row = torch.zeros(1 + num_groups, dtype=torch.float64)
@@ -155,22 +143,36 @@ def _row(axis: Axis, num_groups: int) -> Tensor:
     return row
 
 
-def _factors(terms: Sequence[Product], num_groups: int) -> Tensor:
-    """Each term as a product of affine functions: their coefficients, ``(f, t, 1 + d)``."""
-    num_factors = max((len(term.axes) for term in terms), default=0)
-    factors = torch.zeros(max(num_factors, 1), len(terms), 1 + num_groups, dtype=torch.float64)
+def _factors(products: Sequence[tuple[Axis, ...]], num_groups: int) -> Tensor:
+    """The affine functions that each product multiplies, as coefficients ``(f, p, 1 + d)``."""
+    num_factors = max(map(len, products), default=1)
+    factors = torch.zeros(num_factors, len(products), 1 + num_groups, dtype=torch.float64)
     factors[:, :, 0] = 1.0
-    for t, term in enumerate(terms):
-        for side, axis in enumerate(term.axes):
-            factors[side, t] = _row(axis, num_groups)
-        factors[0, t] *= term.scale
+    for p, axes in enumerate(products):
+        for f, axis in enumerate(axes):
+            factors[f, p] = _row(axis, num_groups)
     return factors
 
 
-def _values(factors: Tensor, widths: Tensor) -> Tensor:
-    """Terms of configurations ``(n, d)``: ``(t, n)``."""
-    affine = _with_one(widths)
-    return torch.stack([factor @ affine.T for factor in factors]).prod(0)
+def _rows(
+    terms: Sequence[Product], products: Sequence[tuple[Axis, ...]], num_groups: int
+) -> Tensor:
+    """Each term as coefficients ``(t, 1 + d + p)``: a constant, the groups, the products."""
+    column = {axes: 1 + num_groups + p for p, axes in enumerate(products)}
+    rows = torch.zeros(len(terms), 1 + num_groups + len(products), dtype=torch.float64)
+    for t, term in enumerate(terms):
+        if len(term.axes) > 1:
+            rows[t, column[term.axes]] = term.scale
+        else:
+            axis = term.axes[0] if term.axes else (Part(None, 1, 1),)
+            rows[t, : 1 + num_groups] = term.scale * _row(axis, num_groups)
+    return rows
+
+
+def _undominated(rows: Tensor) -> Tensor:
+    """The rows that are the largest for some widths: those that no other row exceeds everywhere."""
+    rows = rows.unique(dim=0)
+    return rows[torch.stack([(rows >= row).all(1).sum() == 1 for row in rows])]
 
 
 def _with_one(widths: Tensor) -> Tensor:
