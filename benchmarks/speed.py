@@ -83,16 +83,21 @@ def counting_ms() -> dict[str, float]:
 
 @torch.no_grad()
 def slicing_ratio() -> float:
-    """Median time of ResNet-20 at given widths over its extracted twin's, batch 128, in turns."""
+    """Time of ResNet-20 at given widths over its extracted twin's, batch 128: the median over
+    random widths of the ratio of medians, both run in turns."""
     images = torch.randn(128, 3, 32, 32)
     network = joslim.slimmable(joslim.networks.create("resnet20", 10), images[:2]).eval()
-    widths = network.space.random(torch.Generator().manual_seed(0))
-    dense = network.extract(widths).eval()
+    generator = torch.Generator().manual_seed(0)
     ratios = []
-    for _ in range(ROUNDS + 2):
-        ratios.append((_seconds(network, images, widths), _seconds(dense, images)))
-    sliced_times, dense_times = zip(*ratios[2:], strict=True)
-    return statistics.median(sliced_times) / statistics.median(dense_times)
+    for _ in range(NUM_WIDTHS):
+        widths = network.space.random(generator)
+        dense = network.extract(widths).eval()
+        sliced, whole = [], []
+        for _ in range(ROUNDS):
+            sliced.append(_seconds(network, images, widths))
+            whole.append(_seconds(dense, images))
+        ratios.append(statistics.median(sliced) / statistics.median(whole))
+    return statistics.median(ratios)
 
 
 def _seconds(work: Callable[..., object], *arguments: object) -> float:

@@ -67,6 +67,7 @@ class SlimmableNetwork(nn.Module):
         self.trace = trace
         self.space = WidthSpace(trace.groups)
         self._read_by_forward = [key for key in trace.attributes if key[1] in READ_BY_FORWARD]
+        self._owners = [(model.get_submodule(n.rpartition(".")[0]), n) for n in trace.tensors]
 
     def forward(self, x: Tensor, widths: Widths | None = None) -> Tensor:
         """Run at ``widths`` (1..full per group); the full network by default.
@@ -112,9 +113,9 @@ class SlimmableNetwork(nn.Module):
 
     def _slices(self, widths: Widths) -> dict[str, Tensor]:
         slices = {}
-        for name, axes in self.trace.tensors.items():
-            tensor = tensor_at(self.model, name)
-            part = take(tensor, axes, widths)
+        for module, name in self._owners:
+            tensor = getattr(module, name.rpartition(".")[2])
+            part = take(tensor, self.trace.tensors[name], widths)
             is_buffer = not isinstance(tensor, nn.Parameter)
             slices[name] = part.clone() if is_buffer and self.training else part
         return slices
