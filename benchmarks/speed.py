@@ -51,7 +51,7 @@ def memory_errors(model: nn.Module, size: int) -> tuple[float, float]:
     for _ in range(NUM_WIDTHS):
         widths = network.space.random(generator)
         dense = network.extract(widths).eval()
-        held = 4 * sum(tensor.numel() for tensor in [*dense.parameters(), *dense.buffers()])
+        held = sum(tensor.nbytes for tensor in [*dense.parameters(), *dense.buffers()])
         measured = peak_bytes(dense, image)
         error = abs(memory(widths) - measured)
         whole = max(whole, error / measured)

@@ -14,6 +14,7 @@ from torch.func import functional_call
 
 from joslim import channel_order, tracing, verification
 from joslim.errors import TracingError
+from joslim.lowering import lowered
 from joslim.slicing import take, tensor_at
 from joslim.tracing import NetworkTrace, axis_size
 from joslim.widths import Widths, WidthSpace
@@ -30,7 +31,8 @@ def slimmable(
     """Make a stock module run at any width configuration.
 
     Args:
-        model: Any module that `torch.fx` can trace. It is wrapped, not copied or changed.
+        model: Any module that `torch.fx` can trace. It is not changed, and its parameters and
+            buffers become the network's; modules that `joslim.lowering` knows are run by its code.
         example_input: A batch, ``(batch, channels, height, width)``, of the size to be served.
         min_width: Smallest width multiplier that the search may use, in (0, 1].
         divisor: The search uses multiples of this many channels; None decides for each group: a
@@ -42,6 +44,7 @@ def slimmable(
         TracingError: If the module cannot be traced, no channel group can move, or the smallest
             sub-network does not run.
     """
+    model = lowered(model, leaves)
     trace = tracing.trace(model, example_input, min_width=min_width, divisor=divisor, leaves=leaves)
     network = SlimmableNetwork(model, trace)
     _check(network, example_input)
