@@ -15,13 +15,14 @@ def functional_linear(walk: Walk, node: fx.Node) -> TensorValue:
     *positions, inputs = walk.axes(source_of(node))
     weight, bias = argument(node, 1, "weight"), argument(node, 2, "bias")
     outputs, read = walk.axes(weight)
-    is_parameter = weight.op == "get_attr"
-    name = owner_of(weight) if is_parameter else node.name
+    layer = owner_of(weight)
+    of_layer = weight.op == "get_attr" and isinstance(walk.modules[layer], nn.Linear)
+    name = layer if of_layer else str(weight.target) if weight.op == "get_attr" else node.name
     outputs = walk.tie(walk.channels.new(name, size_of(outputs), members=[name]), outputs, node)
     walk.tie(read, inputs, node)
     if bias is not None:
         walk.tie(outputs, walk.axes(bias)[0], node)
-    if is_parameter and isinstance(walk.modules[name], nn.Linear):
+    if of_layer:
         walk.follow(weight, "in_features", inputs)
         walk.follow(weight, "out_features", outputs)
     _count_macs(walk, node, (*positions, outputs, inputs))
@@ -43,6 +44,8 @@ def attention(walk: Walk, node: fx.Node) -> TensorValue:
     if argument(node, 7, "enable_gqa", False):
         raise Unfollowed("shares keys between heads")
     logits = _product(walk, node, query, (*key[:-2], key[-1], key[-2]))
+    if argument(node, 5, "is_causal", False) and (moves(query[-2]) or moves(key[-2])):
+        raise Unfollowed("lets channels see those before them")
     mask = argument(node, 3, "attn_mask")
     if mask is not None:
         logits = broadcast_axes(walk, node, logits, walk.axes(mask))

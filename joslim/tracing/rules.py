@@ -50,7 +50,7 @@ FUNCTIONS: dict[Any, Rule] = {
     **dict.fromkeys((torch.relu, torch.sigmoid, torch.tanh), pointwise.elementwise),
     **dict.fromkeys((F.dropout, stochastic_depth), pointwise.elementwise),
     **dict.fromkeys((F.softmax, F.normalize), pointwise.elementwise),
-    **dict.fromkeys((torch.clamp, torch.exp, torch.zeros_like), pointwise.elementwise),
+    **dict.fromkeys((torch.exp, torch.zeros_like), pointwise.elementwise),
     **dict.fromkeys((F.max_pool2d, F.avg_pool2d), pointwise.spatial),
     **dict.fromkeys((F.adaptive_avg_pool2d, F.adaptive_max_pool2d), pointwise.spatial),
     F.interpolate: pointwise.spatial,
@@ -63,6 +63,7 @@ FUNCTIONS: dict[Any, Rule] = {
     **dict.fromkeys((operator.sub, operator.truediv, operator.iadd), pointwise.broadcast),
     **dict.fromkeys((operator.add, operator.mul), pointwise.broadcast),
     **dict.fromkeys((torch.add, torch.sub, torch.mul, torch.div), pointwise.broadcast),
+    torch.clamp: pointwise.broadcast,
     torch.flatten: shapes.flatten,
     torch.reshape: shapes.reshape,
     torch.permute: shapes.permute,
@@ -79,8 +80,8 @@ FUNCTIONS: dict[Any, Rule] = {
 
 METHODS: dict[Any, Rule] = {
     **dict.fromkeys(("relu", "sigmoid", "tanh", "rsqrt", "contiguous"), pointwise.elementwise),
-    **dict.fromkeys(("softmax", "clamp", "exp"), pointwise.elementwise),
-    **dict.fromkeys(("add", "add_", "mul", "sub", "div"), pointwise.broadcast),
+    **dict.fromkeys(("softmax", "exp"), pointwise.elementwise),
+    **dict.fromkeys(("add", "add_", "mul", "sub", "div", "clamp"), pointwise.broadcast),
     "roll": pointwise.roll,
     "mean": pointwise.mean,
     "matmul": products.matrix_product,

@@ -255,8 +255,9 @@ def index(walk: Walk, node: fx.Node) -> Value:
     walk.channels.settle(runs)
     if any(map(moves, runs)):
         raise Unfollowed("picks as many elements as there are channels")
-    if sum(isinstance(bound, TensorValue) for bound in bounds) > 1:
-        raise Unfollowed("looks up several dimensions at once")
+    looks_up = any(isinstance(bound, TensorValue) for bound in bounds)
+    if looks_up and sum(key != slice(None) for key in keys) > 1:
+        raise Unfollowed("looks up several dimensions")
     return TensorValue(_indexed(walk, value.axes, keys, shape_of(node)))
 
 

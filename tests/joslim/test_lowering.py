@@ -18,7 +18,7 @@ from joslim.lowering import REPLACEMENTS, lowered
 from joslim.storage import NetworkSpec, load, load_supernet, save_subnetwork, save_supernet
 
 HEADS = {
-    "vit": ("self_attention", "out_proj"),
+    "vit": ("in_proj_weight", "out_proj"),
     "swin": ("attn.qkv", "proj"),
     "swin_v2": ("attn.qkv", "proj"),
     "maxvit": ("to_qkv", "merge"),
@@ -120,7 +120,7 @@ def test_all_moves_and_heads_are_whole(case):
     for group in heads:
         assert group.divisor == 1
         assert 1 <= group.smallest < group.full
-        layer = group.name.removesuffix("qkv").removesuffix(".to_").rstrip(".")
+        layer = group.name.rpartition(".")[0]
         (part,) = network.trace.tensors[f"{layer}.{reader}.weight"][1]
         assert network.space.groups[part.group] == group
         assert part.full == group.full * 8
@@ -143,7 +143,7 @@ def test_missing_heads_are_heads_that_nobody_reads(case):
     for index, group in enumerate(network.space.groups):
         if group.name.endswith(ending):
             widths[index] = group.full // 2
-            layer = group.name.removesuffix("qkv").removesuffix(".to_").rstrip(".")
+            layer = group.name.rpartition(".")[0]
             weight = silent.model.get_parameter(f"{layer}.{reader}.weight")
             weight[:, weight.shape[1] // 2 :] = 0
     found = network(images(), tuple(widths))
@@ -208,7 +208,7 @@ def sequence(attend: Callable[..., Any], **kwargs: object) -> joslim.SlimmableNe
 @pytest.mark.parametrize("bias", [True, False])
 def test_any_plain_self_attention_moves(bias: bool):
     network = sequence(plain, bias=bias)
-    assert [g.name for g in network.space.groups] == ["embed", "attention", "widen"]
+    assert [g.name for g in network.space.groups] == ["embed", "attention.in_proj_weight", "widen"]
     assert [g.frozen for g in network.space.groups] == [None] * 3
     network.verify()
 
