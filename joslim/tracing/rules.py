@@ -131,6 +131,9 @@ def apply_rule(walk: Walk, node: fx.Node) -> Value:
 def _freeze(walk: Walk, node: fx.Node, reason: str) -> Value:
     for source in node.all_input_nodes:
         walk.freeze(runs_in(walk.values.get(source)), f"node '{node.name}' {reason}")
+    if node.op == "call_module":  # another call of the same layer may have been followed
+        for name, parameter in walk.modules[str(node.target)].named_parameters():
+            walk.own(node, f"{node.target}.{name}", fixed(parameter.shape))
     if macs := measured_macs(node):
         walk.count_macs(node, macs)
     return constant(result_of(node))

@@ -238,6 +238,17 @@ def test_other_attention_stays_as_it_is(name: str):
     network.verify()
 
 
+@pytest.mark.parametrize("calls", [(True, False), (False, True)])
+def test_attention_that_is_called_in_two_ways_keeps_its_heads(calls: tuple[bool, bool]):
+    def twice(attention: nn.Module, x: Tensor) -> Any:
+        first, second = (attention(x, x, x, need_weights=wanted)[0] for wanted in calls)
+        return (first + second,)
+
+    network = sequence(twice)
+    assert [g.name for g in network.space.groups if g.frozen is None] == ["widen"]
+    network.verify()
+
+
 @torch.no_grad()
 def test_heads_and_the_embedding_are_sorted_by_the_weights_that_read_them():
     network = sequence(plain)
