@@ -12,10 +12,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torchvision.models.convnext import LayerNorm2d
 from torchvision.ops import Permute, stochastic_depth
 
-from joslim.tracing import layers, pointwise, shapes
+from joslim.attention import SelfAttention, shift_mask
+from joslim.tracing import layers, parts, pointwise, products, shapes
 from joslim.tracing.channels import Unfollowed, fixed, size_of
 from joslim.tracing.graph import Shape, measured_macs, result_of
 from joslim.tracing.walk import Size, TensorValue, Value, Walk, constant, runs_in
@@ -29,7 +31,8 @@ MODULES: dict[Any, Rule] = {
     nn.LayerNorm: layers.layer_norm,
     LayerNorm2d: layers.layer_norm_2d,
     nn.GroupNorm: layers.group_norm,
-    nn.MultiheadAttention: layers.attention,
+    NonDynamicallyQuantizableLinear: layers.linear,
+    **dict.fromkeys((nn.MultiheadAttention, SelfAttention), layers.attention),
     **dict.fromkeys((nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU), pointwise.elementwise),
     **dict.fromkeys((nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid), pointwise.elementwise),
     **dict.fromkeys((nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh), pointwise.elementwise),
@@ -46,14 +49,21 @@ FUNCTIONS: dict[Any, Rule] = {
     **dict.fromkeys((F.hardswish, F.hardsigmoid, F.sigmoid, F.tanh), pointwise.elementwise),
     **dict.fromkeys((torch.relu, torch.sigmoid, torch.tanh), pointwise.elementwise),
     **dict.fromkeys((F.dropout, stochastic_depth), pointwise.elementwise),
+    **dict.fromkeys((F.softmax, F.normalize), pointwise.elementwise),
+    **dict.fromkeys((torch.exp, torch.zeros_like), pointwise.elementwise),
     **dict.fromkeys((F.max_pool2d, F.avg_pool2d), pointwise.spatial),
     **dict.fromkeys((F.adaptive_avg_pool2d, F.adaptive_max_pool2d), pointwise.spatial),
     F.interpolate: pointwise.spatial,
     F.pad: pointwise.padding,
+    torch.roll: pointwise.roll,
     torch.mean: pointwise.mean,
+    F.linear: products.functional_linear,
+    F.scaled_dot_product_attention: products.attention,
+    **dict.fromkeys((operator.matmul, torch.matmul), products.matrix_product),
     **dict.fromkeys((operator.sub, operator.truediv, operator.iadd), pointwise.broadcast),
     **dict.fromkeys((operator.add, operator.mul), pointwise.broadcast),
     **dict.fromkeys((torch.add, torch.sub, torch.mul, torch.div), pointwise.broadcast),
+    torch.clamp: pointwise.broadcast,
     torch.flatten: shapes.flatten,
     torch.reshape: shapes.reshape,
     torch.permute: shapes.permute,
@@ -62,15 +72,21 @@ FUNCTIONS: dict[Any, Rule] = {
     torch.unsqueeze: shapes.unsqueeze,
     torch.cat: shapes.concatenate,
     torch.chunk: shapes.chunk,
+    torch.unbind: parts.unbind,
+    shift_mask: shapes.unaffected,
     operator.getitem: shapes.index,
     getattr: shapes.attribute,
 }
 
 METHODS: dict[Any, Rule] = {
     **dict.fromkeys(("relu", "sigmoid", "tanh", "rsqrt", "contiguous"), pointwise.elementwise),
-    **dict.fromkeys(("add", "add_", "mul", "sub", "div"), pointwise.broadcast),
+    **dict.fromkeys(("softmax", "exp"), pointwise.elementwise),
+    **dict.fromkeys(("add", "add_", "mul", "sub", "div", "clamp"), pointwise.broadcast),
+    "roll": pointwise.roll,
     "mean": pointwise.mean,
+    "matmul": products.matrix_product,
     "flatten": shapes.flatten,
+    "unflatten": parts.unflatten,
     **dict.fromkeys(("view", "reshape"), shapes.reshape),
     "permute": shapes.permute,
     **dict.fromkeys(("transpose", "swapaxes"), shapes.transpose),
@@ -78,6 +94,7 @@ METHODS: dict[Any, Rule] = {
     "unsqueeze": shapes.unsqueeze,
     "expand": shapes.expand,
     "chunk": shapes.chunk,
+    "unbind": parts.unbind,
     "size": shapes.shape,
     "dim": shapes.unaffected,
 }
@@ -85,6 +102,7 @@ METHODS: dict[Any, Rule] = {
 SIZES: dict[Any, Rule] = {
     operator.mul: shapes.multiply_sizes,
     operator.floordiv: shapes.divide_sizes,
+    **dict.fromkeys((operator.add, operator.sub, operator.mod), shapes.other_arithmetic),
 }
 """Operations on integers, where the same operation on tensors is another one."""
 
@@ -113,6 +131,9 @@ def apply_rule(walk: Walk, node: fx.Node) -> Value:
 def _freeze(walk: Walk, node: fx.Node, reason: str) -> Value:
     for source in node.all_input_nodes:
         walk.freeze(runs_in(walk.values.get(source)), f"node '{node.name}' {reason}")
+    if node.op == "call_module":  # another call of the same layer may have been followed
+        for name, parameter in walk.modules[str(node.target)].named_parameters():
+            walk.own(node, f"{node.target}.{name}", fixed(parameter.shape))
     if macs := measured_macs(node):
         walk.count_macs(node, macs)
     return constant(result_of(node))

@@ -55,6 +55,13 @@ def multiply_sizes(walk: Walk, node: fx.Node) -> Value:
     return Size(walk.channels.scale(moving, size_of(factor)))
 
 
+def other_arithmetic(walk: Walk, node: fx.Node) -> Value:
+    """Numbers from sizes that are the same at all widths."""
+    if any(moves(walk.size(operand)) for operand in node.args):
+        raise Unfollowed("computes with the number of channels")
+    return constant(result_of(node))
+
+
 def divide_sizes(walk: Walk, node: fx.Node) -> Value:
     """A size divided by a number: exactly, at all widths, or not at all."""
     size, divisor = (walk.size(operand) for operand in node.args)
@@ -90,7 +97,6 @@ def flatten(walk: Walk, node: fx.Node) -> TensorValue:
 def reshaped(walk: Walk, node: fx.Node, sizes: Sequence[Runs | None]) -> TensorValue:
     """The same elements in the same order, in dimensions of ``sizes``; None is worked out."""
     axes = walk.axes(source_of(node))
-    walk.alias(node, source_of(node))
     new_shape = shape_of(node)
     result: list[Runs] = []
     for old, new in _factors([size_of(axis) for axis in axes], new_shape):
@@ -152,7 +158,6 @@ def permute(walk: Walk, node: fx.Node) -> TensorValue:
     layer = layer_of(walk, node)
     given: Any = (layer.dims,) if layer else node.args[1:] or (node.kwargs["dims"],)
     dims = given[0] if isinstance(given[0], tuple | list) else given
-    walk.alias(node, source_of(node))
     return TensorValue(tuple(axes[dim] for dim in dims))
 
 
@@ -163,7 +168,6 @@ def transpose(walk: Walk, node: fx.Node) -> TensorValue:
     assert isinstance(first, int)
     assert isinstance(second, int)
     axes[first], axes[second] = axes[second], axes[first]
-    walk.alias(node, source_of(node))
     return TensorValue(tuple(axes))
 
 
@@ -173,7 +177,6 @@ def squeeze(walk: Walk, node: fx.Node) -> TensorValue:
     given = argument(node, 1, "dim")
     dims = range(len(axes)) if given is None else [given] if isinstance(given, int) else given
     gone = {dim % len(axes) for dim in dims if axes[dim] == fixed((1,))[0]}
-    walk.alias(node, source_of(node))
     return TensorValue(tuple(axis for i, axis in enumerate(axes) if i not in gone))
 
 
@@ -181,7 +184,6 @@ def unsqueeze(walk: Walk, node: fx.Node) -> TensorValue:
     """A new dimension of size 1."""
     axes = walk.axes(source_of(node))
     dim = argument(node, 1, "dim") % (len(axes) + 1)
-    walk.alias(node, source_of(node))
     return TensorValue((*axes[:dim], *fixed((1,)), *axes[dim:]))
 
 
@@ -192,7 +194,6 @@ def expand(walk: Walk, node: fx.Node) -> TensorValue:
     if len(given) == 1 and isinstance(given[0], tuple | list):
         given = tuple(given[0])
     axes = (*fixed((1,) * (len(given) - len(axes))), *axes)
-    walk.alias(node, source_of(node))
     result = []
     for axis, size in zip(axes, given, strict=True):
         if size == -1:
@@ -226,7 +227,6 @@ def chunk(walk: Walk, node: fx.Node) -> Value:
     """Equal parts of one dimension, which share their channels."""
     axes = walk.axes(source_of(node))
     dim = argument(node, 2, "dim", 0) % len(axes)
-    walk.alias(node, source_of(node))
     results = result_of(node)
     if not moves(axes[dim]):
         return tuple(
@@ -242,7 +242,6 @@ def index(walk: Walk, node: fx.Node) -> Value:
     value = walk.value(source_of(node))
     key = argument(node, 1, "key")
     if isinstance(value, tuple) and isinstance(key, int | slice):
-        walk.alias(node, source_of(node))
         return value[key]
     if not isinstance(value, TensorValue):
         raise Unfollowed("looks up what is computed")
@@ -251,14 +250,18 @@ def index(walk: Walk, node: fx.Node) -> Value:
     rest = [slice(None)] * (len(value.axes) - taken)
     at = keys.index(Ellipsis) if Ellipsis in keys else len(keys)
     keys[at : at + 1] = rest
-    walk.alias(node, source_of(node))
     bounds = [walk.value(n) for n in node.all_input_nodes if n is not source_of(node)]
-    if any(moves(runs) for bound in bounds for runs in runs_in(bound)):
+    runs = [runs for bound in bounds for runs in runs_in(bound)]
+    walk.channels.settle(runs)
+    if any(map(moves, runs)):
         raise Unfollowed("picks as many elements as there are channels")
-    return TensorValue(_indexed(value.axes, keys, shape_of(node)))
+    looks_up = any(isinstance(bound, TensorValue) for bound in bounds)
+    if looks_up and sum(key != slice(None) for key in keys) > 1:
+        raise Unfollowed("looks up several dimensions")
+    return TensorValue(_indexed(walk, value.axes, keys, shape_of(node)))
 
 
-def _indexed(axes: Axes, keys: list[object], shape: tuple[int, ...]) -> Axes:
+def _indexed(walk: Walk, axes: Axes, keys: list[object], shape: tuple[int, ...]) -> Axes:
     remaining = iter(axes)
     result: list[Runs] = []
     for key in keys:
@@ -266,8 +269,14 @@ def _indexed(axes: Axes, keys: list[object], shape: tuple[int, ...]) -> Axes:
             result.append(fixed((1,))[0])
             continue
         axis = next(remaining)
+        table = walk.value(key) if isinstance(key, fx.Node) else None
         if key == slice(None):
             result.append(axis)
+        elif isinstance(table, TensorValue):
+            walk.channels.settle((axis,))
+            if moves(axis):
+                raise Unfollowed("picks some of the channels")
+            result += table.axes
         elif moves(axis) or not isinstance(key, int | slice):
             raise Unfollowed("picks some of the channels")
         elif isinstance(key, slice):

@@ -28,7 +28,7 @@ from joslim.tracing.channels import (
     fixed,
     resolve,
 )
-from joslim.tracing.graph import Shape, held_until, shape_of
+from joslim.tracing.graph import Shape, held_until, memory_source, shape_of
 from joslim.widths import ChannelGroup, default_divisor
 
 
@@ -83,6 +83,12 @@ def _parts(value: Value) -> Iterator[TensorValue | Size]:
         yield value
 
 
+def owner_of(node: fx.Node) -> str:
+    """The layer that a node calls, or whose parameter it reads."""
+    name = str(node.target)
+    return name if node.op == "call_module" else name.rpartition(".")[0]
+
+
 class Walk:
     """Collects what the rules report, node after node.
 
@@ -100,7 +106,6 @@ class Walk:
         self._tensors: dict[str, Axes] = {}
         self._attributes: dict[tuple[str, str], Axes] = {}
         self._macs: dict[fx.Node, list[tuple[int, Axes]]] = defaultdict(list)
-        self._aliases: dict[fx.Node, fx.Node] = {}
 
     def axes(self, node: object) -> Axes:
         """The dimensions of the tensor that ``node`` gives."""
@@ -156,16 +161,18 @@ class Walk:
             self.tie(first, second, node)
 
     def follow(self, node: fx.Node, attribute: str, *axes: Runs) -> None:
-        """Note an attribute of the layer that equals the size of ``axes``, or all their sizes."""
-        self._attributes[str(node.target), attribute] = axes
+        """Note an attribute of a layer that equals the size of ``axes``, or all their sizes.
+
+        Args:
+            node: Calls the layer, or reads a parameter of it.
+            attribute: Its name in the layer.
+            axes: One for an integer, several for a tuple.
+        """
+        self._attributes[owner_of(node), attribute] = axes
 
     def count_macs(self, node: fx.Node, scale: int, *axes: Runs) -> None:
         """Note multiply-accumulates of ``node``: ``scale`` times the sizes of ``axes``."""
         self._macs[node].append((scale, axes))
-
-    def alias(self, node: fx.Node, source: fx.Node) -> None:
-        """Note that ``node`` gives the memory of ``source``, not memory of its own."""
-        self._aliases[node] = source
 
     def result(
         self, nodes: Sequence[fx.Node], min_width: float, divisor: int | None
@@ -219,8 +226,8 @@ class Walk:
             if not isinstance(value, TensorValue) or node.op == "get_attr":
                 continue
             owner = node
-            while owner in self._aliases:
-                owner = self._aliases[owner]
+            while source := memory_source(owner):
+                owner = source
             last = max(step[other] for other in (*node.users, held_until(node)))
             if node.op == "placeholder":  # the caller keeps the image
                 last = len(nodes) - 1
