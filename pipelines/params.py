@@ -58,7 +58,7 @@ class NetworkParams(_Section):
 class SearchParams(_Section):
     """How widths are drawn."""
 
-    strategy: Literal["joslim", "slim", "two-stage"]
+    strategy: Literal["joslim", "slim", "two-stage", "tpe"]
     objective: Literal["macs", "params", "memory", "latency"]
     num_initial: int = Field(ge=2)
 

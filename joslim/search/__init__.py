@@ -9,6 +9,7 @@ from joslim.search.proposal import Proposal
 from joslim.search.scalarization import Reference, augmented_tchebyshev
 from joslim.search.slim import Slim
 from joslim.search.strategy import Strategy
+from joslim.search.tpe import Tpe
 from joslim.search.two_stage import TwoStage
 from joslim.widths import WidthSpace
 
@@ -19,12 +20,13 @@ __all__ = [
     "Reference",
     "Slim",
     "Strategy",
+    "Tpe",
     "TwoStage",
     "augmented_tchebyshev",
     "create",
 ]
 
-STRATEGIES: dict[str, type[Strategy]] = {kind.name: kind for kind in (Joslim, Slim, TwoStage)}
+STRATEGIES: dict[str, type[Strategy]] = {kind.name: kind for kind in (Joslim, Slim, TwoStage, Tpe)}
 """The strategies by name."""
 
 

@@ -13,7 +13,7 @@ lowest loss on the surface is then still what a target of c asks for.
 Shape legend: ``n`` points, ``d`` searchable groups.
 """
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 import torch
@@ -111,19 +111,46 @@ def propose(
     cost = objectives.standardise(X.new_tensor(target_cost)).item()
     tradeoff_weight = tradeoff_weight_through(lowest, cost, reference)
 
-    def score(levels: Tensor) -> Tensor:
-        """T, outweighed by repeating known widths, outweighed by missing the target."""
-        points = cube.at_levels(levels)
-        costs = objectives.cost_fraction(points)
-        excess = ((costs - target_cost).abs() - TOLERANCE).clamp_min(0)
-        repeated = torch.tensor([cube.widths(row) in avoid for row in levels.tolist()])
-        scalarised = augmented_tchebyshev(
-            objectives.loss(points), objectives.standardise(costs), tradeoff_weight, reference
-        )
-        return scalarised + 1e3 * repeated + 1e9 * excess
+    def scalarised(points: Tensor) -> Tensor:
+        costs = objectives.standardise(objectives.cost_fraction(points))
+        return augmented_tchebyshev(objectives.loss(points), costs, tradeoff_weight, reference)
 
-    levels = best_rounding(X[losses.argsort()[:NUM_ROUNDED]], cube, score, generator=generator)
-    return Proposal(cube.widths(levels.tolist()), target_cost, tradeoff_weight, reference)
+    widths = round_at_cost(
+        X[losses.argsort()[:NUM_ROUNDED]],
+        cube,
+        objectives.cost_fraction,
+        target_cost,
+        preference=scalarised,
+        avoid=avoid,
+        generator=generator,
+    )
+    return Proposal(widths, target_cost, tradeoff_weight, reference)
+
+
+def round_at_cost(
+    X: Tensor,
+    cube: WidthCube,
+    cost_fraction: Callable[[Tensor], Tensor],
+    target_cost: float,
+    *,
+    preference: Callable[[Tensor], Tensor],
+    avoid: Set[Widths],
+    generator: torch.Generator,
+) -> Widths:
+    """The allowed widths near the points ``X (n, d)`` that cost the target and are preferred.
+
+    Args:
+        preference: From points to ``(n,)``; lower is better. Outweighed by repeating widths of
+            ``avoid``, which is outweighed by missing the target.
+    """
+
+    def score(levels: Tensor) -> Tensor:
+        points = cube.at_levels(levels)
+        excess = ((cost_fraction(points) - target_cost).abs() - TOLERANCE).clamp_min(0)
+        repeated = torch.tensor([cube.widths(row) in avoid for row in levels.tolist()])
+        return preference(points) + 1e3 * repeated + 1e9 * excess
+
+    return cube.widths(best_rounding(X, cube, score, generator=generator).tolist())
 
 
 def _starts(objectives: Objectives, target_cost: float, generator: torch.Generator) -> Tensor:

@@ -139,7 +139,7 @@ class TestSurface:
 
 
 class TestEveryStrategy:
-    @pytest.mark.parametrize("name", ["joslim", "slim", "two-stage"])
+    @pytest.mark.parametrize("name", ["joslim", "slim", "two-stage", "tpe"])
     def test_continues_from_json_as_if_never_stopped(self, name):
         strategy = make(name, seed=3)
         for _ in range(6):
@@ -155,7 +155,7 @@ class TestEveryStrategy:
             restored.tell(widths, true_loss(strategy.space, widths))
         assert restored.state_dict() == strategy.state_dict()
 
-    @pytest.mark.parametrize("name", ["joslim", "slim", "two-stage"])
+    @pytest.mark.parametrize("name", ["joslim", "slim", "two-stage", "tpe"])
     def test_seeds_differ_and_repeat(self, name):
         def asked(seed):
             strategy = observed(name, n=3, **({} if name == "slim" else {"num_initial": 0}))
@@ -165,7 +165,7 @@ class TestEveryStrategy:
         assert asked(1) == asked(1)
         assert asked(1) != asked(2)
 
-    @pytest.mark.parametrize("name", ["joslim", "slim", "two-stage"])
+    @pytest.mark.parametrize("name", ["joslim", "slim", "two-stage", "tpe"])
     @pytest.mark.parametrize("target", [0.05, 1.2])
     def test_a_target_that_no_sub_network_has_is_refused(self, name, target):
         strategy = make(name)
@@ -175,7 +175,7 @@ class TestEveryStrategy:
         ):
             strategy.ask(target)
 
-    @pytest.mark.parametrize("name", ["joslim", "slim", "two-stage"])
+    @pytest.mark.parametrize("name", ["joslim", "slim", "two-stage", "tpe"])
     def test_ends_of_the_range(self, name):
         strategy = observed(name)
         assert strategy.ask(1.0) == strategy.space.full
