@@ -25,12 +25,12 @@ from torch import nn
 
 from benchmarks import machine
 from benchmarks.independent import train_independently
-from joslim import costs, search
 from joslim.evaluation import measure
 from joslim.threads import use_suitable_threads
 from joslim.training import Trainer
 from pipelines import paths
 from pipelines.front import BATCH, Subnetworks, front_metrics, measure_candidates, parse_widths
+from pipelines.objective import make_strategy
 from pipelines.params import Params, read_params
 from pipelines.prepare import DataInfo, load_split
 from pipelines.progress import track
@@ -114,15 +114,9 @@ def make_trainer(params: Params, objective: str, strategy: str) -> Trainer:
     torch.manual_seed(params.seed)
     network = params.network_spec(len(info.classes), info.mean, info.std).build()
     use_suitable_threads(network, params.training.batch_size)
-    options = {} if strategy == "slim" else {"num_initial": params.search.num_initial}
-    chosen = search.create(
-        strategy,
-        space=network.space,
-        cost=costs.COSTS[objective](network),
-        seed=params.seed,
-        **options,
-    )
-    return Trainer(network, chosen, load_split("train"), params.training, seed=params.seed)
+    chosen = params.search.model_copy(update={"strategy": strategy, "objective": objective})
+    drawn = make_strategy(params.model_copy(update={"search": chosen}), network)
+    return Trainer(network, drawn, load_split("train"), params.training, seed=params.seed)
 
 
 def _top1(model: nn.Module, images: Any) -> float:

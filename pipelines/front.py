@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from joslim import costs, pareto, search
+from joslim import costs, pareto
 from joslim.calibration import recalibrate_batchnorm
 from joslim.costs import Cost
 from joslim.data import ImageSet
@@ -22,8 +22,9 @@ from joslim.slimmable_network import SlimmableNetwork
 from joslim.storage import NetworkSpec, load_supernet, save_subnetwork
 from joslim.widths import Widths
 from pipelines import paths, tracking
-from pipelines.objective import objective
-from pipelines.params import FrontParams, Params, load_params
+from pipelines.files import read_json
+from pipelines.objective import make_strategy
+from pipelines.params import FrontParams, load_params
 from pipelines.pictures import plot_front
 from pipelines.prepare import DataInfo, load_split
 from pipelines.progress import track
@@ -42,8 +43,9 @@ def main() -> None:
     logged = {"front": params.front.model_dump(), "search": params.search.model_dump()}
     with tracking.stage_run("front", params=logged, data_digest=info.digest) as run:
         network, spec = load_supernet(paths.SUPERNET)
-        cost = objective(params, network)
-        strategy = _strategy(params, network, cost)
+        strategy = make_strategy(params, network)
+        strategy.load_state_dict(read_json(paths.SUPERNET / "search.json"))
+        cost = strategy.cost
         subnetworks = Subnetworks(network, load_split("train"), params.front.calibration_images)
         candidates = measure_candidates(subnetworks, strategy, load_split("val"), params.front)
         front = candidates[candidates["on_front"]].drop(columns="on_front").copy()
@@ -82,19 +84,6 @@ class Subnetworks:
         return round(latency_ms(self.network.extract(widths), image), 4)
 
 
-def _strategy(params: Params, network: SlimmableNetwork, cost: Cost) -> Strategy:
-    """The strategy as training left it."""
-    strategy = search.create(
-        params.search.strategy,
-        space=network.space,
-        cost=cost,
-        seed=params.seed,
-        **params.search.options(),
-    )
-    strategy.load_state_dict(json.loads((paths.SUPERNET / "search.json").read_text()))
-    return strategy
-
-
 def measure_candidates(
     subnetworks: Subnetworks, strategy: Strategy, val: ImageSet, params: FrontParams
 ) -> pd.DataFrame:
@@ -115,6 +104,8 @@ def measure_candidates(
     table = pd.DataFrame(rows).rename(columns={"memory": "memory_bytes"})
     table = table.sort_values(["objective", "val_loss"], ignore_index=True)
     error, spent = (torch.tensor(c.to_numpy()) for c in (1 - table.val_top1, table.objective))
+    allowed = torch.tensor([strategy.keeps_limits(parse_widths(w)) for w in table["widths"]])
+    error = error.masked_fill(~allowed, torch.nan)
     table["on_front"] = pareto.front_mask(error, spent.double()).numpy()
     return table
 

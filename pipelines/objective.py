@@ -1,7 +1,8 @@
-"""The cost that the search trades against the loss."""
+"""The search that ``params.yaml`` asks for: its strategy, its objective and its limits."""
 
-from joslim import costs, latency
+from joslim import costs, latency, search
 from joslim.costs import Cost
+from joslim.search import Strategy
 from joslim.slimmable_network import SlimmableNetwork
 from pipelines import paths
 from pipelines.params import Params
@@ -19,3 +20,17 @@ def objective(params: Params, network: SlimmableNetwork) -> Cost:
         soft_wrap=True,
     )
     return predicted
+
+
+def make_strategy(params: Params, network: SlimmableNetwork) -> Strategy:
+    """The strategy at its start."""
+    options = {} if params.search.strategy == "slim" else {"num_initial": params.search.num_initial}
+    limited = ((limit, costs.COSTS[limit.quantity.name](network)) for limit in params.limits())
+    return search.create(
+        params.search.strategy,
+        space=network.space,
+        cost=objective(params, network),
+        seed=params.seed,
+        limits=[(cost, limit.resolve(cost.full)) for limit, cost in limited],
+        **options,
+    )

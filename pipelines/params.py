@@ -61,10 +61,7 @@ class SearchParams(_Section):
     strategy: Literal["joslim", "slim", "two-stage", "tpe"]
     objective: Literal["macs", "params", "memory", "latency"]
     num_initial: int = Field(ge=2)
-
-    def options(self) -> dict[str, int]:
-        """What `joslim.search.create` takes beside the space, the cost and the seed."""
-        return {} if self.strategy == "slim" else {"num_initial": self.num_initial}
+    limits: dict[str, Any]
 
 
 class FrontParams(_Section):
@@ -134,6 +131,21 @@ class Params(_Section):
         except BudgetError as error:
             raise ConfigError(f"budgets.{name}: {error}") from error
 
+    def limits(self) -> Budget:
+        """What every proposal of the search has to keep to.
+
+        Raises:
+            ConfigError: If a limit cannot be understood.
+        """
+        try:
+            limits = parse_limits(self.search.limits) if self.search.limits else ()
+        except BudgetError as error:
+            raise ConfigError(f"search.limits: {error}") from error
+        for limit in limits:
+            if limit.quantity.name not in costs.COSTS:
+                raise ConfigError(f"search.limits is {limit}; expected {', '.join(costs.COSTS)}")
+        return limits
+
     def network_spec(
         self, num_classes: int, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()
     ) -> NetworkSpec:
@@ -171,11 +183,12 @@ def read_params(path: Path = paths.PARAMS) -> Params:
         params = Params.model_validate(content)
     except ValidationError as error:
         raise ConfigError(f"{path}: " + "\n".join(map(_sentence, error.errors()))) from error
-    for name in params.budgets:
-        try:
+    try:
+        params.limits()
+        for name in params.budgets:
             params.budget(name)
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
     return params
 
 
@@ -200,6 +213,8 @@ def _check_network(params: Params, path: Path) -> None:
         network = params.network_spec(len(classes)).build(params.network.weights)
     except JoslimError as error:
         raise ConfigError(f"{path}: network: {error}") from error
+    for limit in params.limits():
+        _check_limit(f"{path}: search.limits", limit, network)
     for name in params.budgets:
         for limit in params.budget(name):
             if limit.quantity.name in costs.COSTS:

@@ -8,12 +8,11 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from joslim import search
 from joslim.storage import NetworkSpec, save_supernet
 from joslim.threads import use_suitable_threads
 from joslim.training import Progress, Trainer
 from pipelines import paths, tracking
-from pipelines.objective import objective
+from pipelines.objective import make_strategy
 from pipelines.params import Params, load_params
 from pipelines.prepare import DataInfo, load_split
 from pipelines.progress import track
@@ -68,13 +67,7 @@ def make_trainer(params: Params, spec: NetworkSpec) -> Trainer:
     if params.network.weights is not None:
         network.sort_channels_()
     use_suitable_threads(network, params.training.batch_size)
-    strategy = search.create(
-        params.search.strategy,
-        space=network.space,
-        cost=objective(params, network),
-        seed=params.seed,
-        **params.search.options(),
-    )
+    strategy = make_strategy(params, network)
     return Trainer(network, strategy, load_split("train"), params.training, seed=params.seed)
 
 

@@ -8,7 +8,7 @@ from joslim.costs import Cost
 from joslim.search.cube import WidthCube
 from joslim.search.proposal import Objectives, Proposal, propose
 from joslim.search.slim import uniform_at, uniform_between
-from joslim.search.strategy import Strategy
+from joslim.search.strategy import Limits, Strategy
 from joslim.surrogate import Hyperparameters, Surrogate
 from joslim.threads import single_threaded
 from joslim.widths import Widths, WidthSpace
@@ -35,8 +35,15 @@ class Joslim(Strategy):
     name: ClassVar[str] = "joslim"
     learns_while_training: ClassVar[bool] = True
 
-    def __init__(self, space: WidthSpace, cost: Cost, seed: int, num_initial: int = 20) -> None:
-        super().__init__(space, cost, seed)
+    def __init__(
+        self,
+        space: WidthSpace,
+        cost: Cost,
+        seed: int,
+        num_initial: int = 20,
+        limits: Limits = (),
+    ) -> None:
+        super().__init__(space, cost, seed, limits)
         self.num_initial = num_initial
         self._cube = WidthCube(space)
         self._hyperparameters: Hyperparameters | None = None
@@ -49,7 +56,9 @@ class Joslim(Strategy):
         # n = 200 on 2 busy cores: 0.3 s on one thread, 1 to 8 s on two.
         with single_threaded():
             observed = self._cube.encode(self.history.widths)
-            objectives = Objectives(self._cube, self.cost, self._fitted(observed), observed)
+            objectives = Objectives(
+                self._cube, self.cost, self._fitted(observed), observed, self.excess
+            )
             avoid = {*self.history.widths, *self._pending}
             return propose(objectives, target_cost, avoid=avoid, generator=generator)
 
@@ -75,7 +84,9 @@ class Joslim(Strategy):
         if self.num_asked < self.num_initial:
             # Multiples of the golden ratio spread evenly over the range, however many are drawn.
             return uniform_between(self.space, (self.num_asked + 0.5) * GOLDEN_RATIO % 1)
-        return self._aim(self.smallest_cost + position * (1 - self.smallest_cost), generator)
+        return self._aim(
+            self.smallest_cost + position * (self.largest_cost - self.smallest_cost), generator
+        )
 
     def _aim(self, target_cost: float, generator: torch.Generator) -> Widths:
         if len(self.history) < 2:

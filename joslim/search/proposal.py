@@ -35,6 +35,9 @@ from joslim.widths import Widths
 TOLERANCE = 0.01
 """Allowed distance from the target, as a fraction of the full network's cost."""
 
+BREACH = 1e2
+"""What breaking a limit by its whole size adds to a loss, in standard deviations."""
+
 NUM_STARTS = 16
 NUM_ROUNDED = 4
 NUM_STEPS = 20
@@ -61,15 +64,28 @@ class Objectives:
 
     Args:
         observed: Points ``X (n, d)`` with a known loss: the surrogate's.
+        excess: By how much channel counts ``(n, g)`` break limits, relative to them: ``(n,)``.
     """
 
-    def __init__(self, cube: WidthCube, cost: Cost, surrogate: Surrogate, observed: Tensor) -> None:
+    def __init__(
+        self,
+        cube: WidthCube,
+        cost: Cost,
+        surrogate: Surrogate,
+        observed: Tensor,
+        excess: Callable[[Tensor], Tensor],
+    ) -> None:
         self.cube = cube
         self.observed = observed
-        self.loss = surrogate.optimistic
+        self._surrogate = surrogate
         self._cost = cost
+        self._excess = excess
         costs = self.cost_fraction(observed)
         self._mean, self._std = costs.mean(), costs.std().clamp_min(1e-3)
+
+    def loss(self, X: Tensor) -> Tensor:
+        """Optimistic losses ``(n,)``, outweighed by broken limits."""
+        return self._surrogate.optimistic(X) + BREACH * self._excess(self.cube.channels(X))
 
     def cost_fraction(self, X: Tensor) -> Tensor:
         """Costs ``(n,)`` relative to the full network's."""

@@ -1,15 +1,23 @@
 """The one interface of all ways to draw widths: ask for widths, tell their loss."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from joslim.costs import Cost
 from joslim.errors import BudgetError, CheckpointError
 from joslim.history import History
 from joslim.widths import Widths, WidthSpace
+
+Limits = Sequence[tuple[Cost, float]]
+"""Costs beside the objective, each with the most that any proposal may cost, in its own unit."""
+
+NARROWINGS = 12
+"""Bisections until widths keep to the limits; finer than any channel count."""
 
 
 class Strategy(ABC):
@@ -31,16 +39,25 @@ class Strategy(ABC):
     search_after_training: ClassVar[bool] = False
     learns_while_training: ClassVar[bool] = False
 
-    def __init__(self, space: WidthSpace, cost: Cost, seed: int) -> None:
+    def __init__(self, space: WidthSpace, cost: Cost, seed: int, limits: Limits = ()) -> None:
         self.space = space
         self.cost = cost
         self.seed = seed
+        self.limits = tuple(limits)
+        for limited, most in self.limits:
+            if limited.smallest > most:
+                raise BudgetError(
+                    f"limit of {limited.name} is {most:g}, but the smallest sub-network has "
+                    f"{limited.smallest:g}"
+                )
         self.history = History()
         self.num_asked = 0
         self._pending: list[Widths] = []
 
     def ask(self, target_cost: float | None = None) -> Widths:
         """Propose widths to train next, or the best known to this strategy at a cost.
+
+        All limits hold, whatever that costs: where they forbid a target, the widths cost less.
 
         Args:
             target_cost: Fraction of the full network's cost; None lets the strategy choose.
@@ -55,6 +72,7 @@ class Strategy(ABC):
         else:
             self._check(target_cost)
             widths = self._aim(target_cost, generator)
+        widths = self._within_limits(widths)
         self.num_asked += 1
         self._pending.append(widths)
         return widths
@@ -74,6 +92,20 @@ class Strategy(ABC):
     def smallest_cost(self) -> float:
         """The smallest sub-network's cost as a fraction of the full one's."""
         return self.cost.fraction(self.space.smallest)
+
+    @property
+    def largest_cost(self) -> float:
+        """That of the full network, narrowed evenly until it keeps to the limits."""
+        return self.cost.fraction(self._within_limits(self.space.full))
+
+    def keeps_limits(self, widths: Widths) -> bool:
+        """Whether no limit is broken."""
+        return all(limited(widths) <= most for limited, most in self.limits)
+
+    def excess(self, counts: Tensor) -> Tensor:
+        """By how much channel counts ``(n, g)`` break the limits, relative to them: ``(n,)``."""
+        broken = [(limited(counts) / most - 1).clamp_min(0) for limited, most in self.limits]
+        return torch.stack(broken).sum(0) if broken else counts.new_zeros(len(counts))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that determines the next proposals, as JSON values."""
@@ -107,6 +139,21 @@ class Strategy(ABC):
     @abstractmethod
     def _aim(self, target_cost: float, generator: torch.Generator) -> Widths:
         """Widths that cost as near to ``target_cost`` as the strategy can."""
+
+    def _within_limits(self, widths: Widths) -> Widths:
+        """The widths, narrowed evenly towards the smallest ones until they keep to the limits."""
+        if self.keeps_limits(widths):
+            return widths
+        low, high = 0.0, 1.0
+        for _ in range(NARROWINGS):
+            middle = (low + high) / 2
+            keeps = self.keeps_limits(self._narrowed(widths, middle))
+            low, high = (middle, high) if keeps else (low, middle)
+        return self._narrowed(widths, low)
+
+    def _narrowed(self, widths: Widths, share: float) -> Widths:
+        ends = zip(self.space.groups, widths, strict=True)
+        return tuple(g.round(g.smallest + share * (count - g.smallest)) for g, count in ends)
 
     def _check(self, target_cost: float) -> None:
         if not self.smallest_cost - 1e-9 <= target_cost <= 1:

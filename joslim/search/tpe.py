@@ -8,7 +8,7 @@ from hyperopt.base import Domain
 from torch import Tensor
 
 from joslim.search.joslim import Joslim
-from joslim.search.proposal import round_at_cost
+from joslim.search.proposal import BREACH, round_at_cost
 from joslim.search.scalarization import REFERENCE, Reference, augmented_tchebyshev
 from joslim.search.scalarization import tradeoff_weight_through as weight_through
 from joslim.search.surface import project
@@ -33,7 +33,8 @@ class Tpe(Joslim):
         nearby = project(suggested, self._cost_fraction, target_cost)
 
         def distance(points: Tensor) -> Tensor:
-            return (points - nearby).square().sum(1)
+            broken = self.excess(self._cube.channels(points))
+            return (points - nearby).square().sum(1) + BREACH * broken
 
         return round_at_cost(
             nearby,

@@ -32,6 +32,17 @@ class ChainCost:
         return self(widths) / self.full
 
 
+class FirstGroups(ChainCost):
+    """Channels of the first half of the groups."""
+
+    name = "params"
+
+    def __call__(self, widths):
+        if not isinstance(widths, torch.Tensor):
+            return round(self(torch.tensor([widths], dtype=torch.float64)).item())
+        return widths[:, : len(self.space) // 2].sum(1)
+
+
 def chain(d, full=64, divisor=4, smallest=24):
     """``d`` searchable groups between a frozen first one and a frozen last one."""
     ends = [ChannelGroup(name, 3, 3, 1, (name,), frozen="image") for name in ("in", "out")]
@@ -181,6 +192,25 @@ class TestEveryStrategy:
         assert strategy.ask(1.0) == strategy.space.full
         low = strategy.cost.fraction(strategy.space.smallest)
         assert strategy.cost.fraction(strategy.ask(low)) <= low + 0.02
+
+    @pytest.mark.parametrize("name", ["joslim", "slim", "two-stage", "tpe"])
+    def test_limits_hold_for_every_proposal(self, name):
+        free = observed(name, n=8)
+        first = FirstGroups(free.space)
+        limited = observed(name, n=8, limits=[(first, 0.6 * first.full)])
+        targets = [None] * 4 + [0.3, 0.5, 0.7, 0.9]
+        assert any(first(free.ask(target)) > 0.6 * first.full for target in targets)
+        for target in targets:
+            widths = limited.ask(target)
+            assert first(widths) <= 0.6 * first.full
+            assert limited.keeps_limits(widths)
+        reachable = limited.largest_cost - 0.05
+        if name in ("joslim", "tpe"):
+            assert abs(limited.cost.fraction(limited.ask(reachable)) - reachable) <= 0.011
+
+    def test_a_limit_below_the_smallest_sub_network_is_refused(self):
+        with pytest.raises(BudgetError, match=r"limit of macs is 1, but the smallest .* has 1875"):
+            make("slim", limits=[(ChainCost(chain(4)), 1)])
 
     def test_unknown_name(self):
         with pytest.raises(

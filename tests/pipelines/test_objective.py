@@ -6,7 +6,7 @@ import yaml
 
 from joslim.errors import ConfigError
 from joslim.latency import Latency
-from pipelines.objective import objective
+from pipelines.objective import make_strategy, objective
 from pipelines.params import load_params, read_params
 
 SETTINGS = Path(__file__).resolve().parents[2] / "params.yaml"
@@ -49,3 +49,32 @@ def test_pretrained_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     write(file, "network", name="resnet8", weights="IMAGENET1K_V1")
     with pytest.raises(ConfigError, match="network 'resnet8' has no weights by name"):
         load_params(file)
+
+
+def test_limits_of_the_search(tmp_path: Path) -> None:
+    file = write(tmp_path / "params.yaml", "search", limits={"memory": "50%", "params": "40k"})
+    params = load_params(file)
+    network = params.network_spec(10).build()
+    strategy = make_strategy(params, network)
+    (memory, most_bytes), (sizes, most_params) = strategy.limits
+    assert (memory.name, sizes.name) == ("memory", "params")
+    assert (most_bytes, most_params) == (0.5 * memory.full, 40_000)
+    for _ in range(5):
+        widths = strategy.ask()
+        assert memory(widths) <= most_bytes
+        assert sizes(widths) <= most_params
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"latency": "3ms"}, r"search.limits is latency <= 3ms; expected macs, params, memory"),
+        ({"params": "many"}, r"search.limits: budget params is 'many'; expected a number"),
+        ({"macs": "1%"}, r"search.limits is macs <= 1%, but the smallest sub-network costs"),
+    ],
+)
+def test_limits_that_cannot_hold_are_refused(
+    tmp_path: Path, limits: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_params(write(tmp_path / "params.yaml", "search", limits=limits))

@@ -1,0 +1,93 @@
+"""Today's losses: measured where the budget reaches, corrected where it does not."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import joslim
+from joslim import costs, search
+from joslim.calibration import batch_statistics
+from joslim.refresh import FEWEST, refresh_history
+from joslim.search import Strategy
+from joslim.slimmable_network import SlimmableNetwork
+from joslim.widths import Widths
+
+IMAGES = torch.rand(32, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+LABELS = torch.arange(32) % 10
+
+
+@pytest.fixture
+def network() -> SlimmableNetwork:
+    torch.manual_seed(0)
+    model = joslim.networks.create("resnet8-half", 10, in_channels=1)
+    return joslim.slimmable(model, IMAGES[:2]).train()
+
+
+@pytest.fixture
+def strategy(network: SlimmableNetwork) -> Strategy:
+    return search.create("joslim", space=network.space, cost=costs.macs(network), seed=0)
+
+
+def some_widths(network: SlimmableNetwork, n: int) -> list[Widths]:
+    generator = torch.Generator().manual_seed(1)
+    return [network.space.random(generator) for _ in range(n)]
+
+
+@torch.no_grad()
+def true_loss(network: SlimmableNetwork, widths: Widths) -> float:
+    with batch_statistics(network):
+        return F.cross_entropy(network(IMAGES, widths), LABELS).item()
+
+
+def told(strategy: Strategy) -> dict[Widths, float]:
+    history: Tensor = strategy.history.losses
+    return dict(zip(strategy.history.widths, history.tolist(), strict=True))
+
+
+def test_without_a_budget_all_are_measured(network: SlimmableNetwork, strategy: Strategy) -> None:
+    visited = some_widths(network, 5)
+    assert refresh_history(network, strategy, visited, IMAGES, LABELS) == visited
+    assert told(strategy) == pytest.approx({w: true_loss(network, w) for w in visited})
+
+
+def test_the_rest_follow_the_line_of_those_measured_again(
+    network: SlimmableNetwork, strategy: Strategy
+) -> None:
+    visited = some_widths(network, 10)
+    today = {widths: true_loss(network, widths) for widths in visited}
+    for widths, loss in today.items():
+        strategy.tell(widths, 2 * loss + 1)
+    order = refresh_history(
+        network, strategy, visited, IMAGES, LABELS, macs=costs.macs(network), max_macs=1
+    )
+    assert order == [*visited[FEWEST:], *visited[:FEWEST]]
+    assert told(strategy) == pytest.approx(today, rel=1e-4)
+
+
+def test_new_ones_are_measured_whatever_it_costs(
+    network: SlimmableNetwork, strategy: Strategy
+) -> None:
+    old, new = some_widths(network, 8)[:6], some_widths(network, 8)[6:]
+    for widths in old:
+        strategy.tell(widths, 3.0)
+    refresh_history(
+        network, strategy, [*new, *old], IMAGES, LABELS, macs=costs.macs(network), max_macs=1
+    )
+    expected = {widths: true_loss(network, widths) for widths in [*new, *old[:FEWEST]]}
+    found = told(strategy)
+    assert {widths: found[widths] for widths in expected} == pytest.approx(expected)
+    middle = sum(expected[widths] for widths in old[:FEWEST]) / FEWEST
+    assert [found[widths] for widths in old[FEWEST:]] == pytest.approx([middle] * 2)
+
+
+def test_a_budget_buys_as_many_as_it_pays_for(
+    network: SlimmableNetwork, strategy: Strategy
+) -> None:
+    visited = some_widths(network, 12)
+    for widths in visited:
+        strategy.tell(widths, 3.0)
+    macs = costs.macs(network)
+    budget = len(IMAGES) * sum(macs(widths) for widths in visited[:7])
+    order = refresh_history(network, strategy, visited, IMAGES, LABELS, macs=macs, max_macs=budget)
+    assert order == [*visited[7:], *visited[:7]]
