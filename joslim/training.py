@@ -146,6 +146,11 @@ class Trainer:
         self._proposals: list[Widths] = []
         self.step = 0
         self.num_steps = config.epochs * self._stream.steps_per_epoch
+        # Who learns nothing from a round draws at every step, as published, and looks back at as
+        # many width configurations as the others.
+        learns = strategy.learns_while_training
+        self._steps_per_proposal = config.steps_per_proposal if learns else 1
+        self._most_visited = config.num_proposals * -(-self.num_steps // config.steps_per_proposal)
 
     def run(self, checkpoint: Path | None = None) -> Iterator[Progress]:
         """Train to the end, yielding after every step; from ``checkpoint`` if it exists.
@@ -159,7 +164,7 @@ class Trainer:
             self.load_state_dict(state, checkpoint)
         self.network.train()
         while self.step < self.num_steps:
-            if self.step % self.config.steps_per_proposal == 0:
+            if self.step % self._steps_per_proposal == 0:
                 self._propose()
             yield self._train_step()
             if checkpoint is not None and self.step % self.config.checkpoint_steps == 0:
@@ -170,7 +175,8 @@ class Trainer:
         if self.strategy.learns_while_training:
             self._refresh(self.config.refresh_fraction * self._macs_of_a_round())
         self._proposals = [self.strategy.ask() for _ in range(self.config.num_proposals)]
-        self._visited = list(dict.fromkeys([*self._proposals, *self._visited]))
+        visited = list(dict.fromkeys([*self._proposals, *self._visited]))
+        self._visited = visited[: self._most_visited]
 
     def _macs_of_a_round(self) -> float:
         """Of training at the present proposals; a backward pass takes two forward ones."""

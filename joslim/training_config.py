@@ -31,7 +31,8 @@ class TrainingConfig(BaseModel):
     num_proposals: int = Field(ge=1)
     """Width configurations trained beside the full and the smallest network."""
     steps_per_proposal: int = Field(ge=1)
-    """Steps between two rounds of proposals (the paper's tau)."""
+    """Steps between two rounds of proposals (the paper's tau); strategies that learn nothing while
+    training draw at every step."""
     refresh_images: int = Field(ge=2)
     """Training images held out to re-measure past width configurations."""
     refresh_fraction: float = Field(gt=0, le=1)

@@ -42,13 +42,11 @@ def data(num_images: int = 72) -> ImageSet:
     return ImageSet(images, torch.randint(0, 10, (num_images,), generator=generator))
 
 
-def trainer(**changes) -> Trainer:
+def trainer(strategy_name: str = "joslim", **changes) -> Trainer:
     torch.manual_seed(0)
     model = joslim.networks.create("resnet8-half", 10, in_channels=1)
     network = joslim.slimmable(model, torch.zeros(2, 1, 12, 12))
-    strategy = search.create(
-        "joslim", space=network.space, cost=costs.macs(network), seed=0, num_initial=4
-    )
+    strategy = search.create(strategy_name, space=network.space, cost=costs.macs(network), seed=0)
     return Trainer(network, strategy, data(), config(**changes), seed=0)
 
 
@@ -108,6 +106,25 @@ def test_history_holds_every_visited_width_under_the_final_weights():
     assert len(steps) == run.num_steps == 14
     assert steps[-1].num_visited == len(run.strategy.history) > 2
     assert run.strategy.history.losses.isfinite().all()
+
+
+def test_earlier_methods_are_this_trainer_with_another_strategy():
+    drawn = {}
+    for name in ("joslim", "tpe", "slim", "two-stage"):
+        run = trainer(name, steps_per_proposal=4)
+        asked: list[int] = []
+        ask = run.strategy.ask
+
+        def noted(run=run, ask=ask, asked=asked):
+            asked.append(run.step)
+            return ask()
+
+        run.strategy.ask = noted
+        list(run.run())
+        drawn[name] = sorted(set(asked))
+        assert 2 < len(run.strategy.history) <= 8
+    assert drawn["joslim"] == drawn["tpe"] == [0, 4, 8, 12]
+    assert drawn["slim"] == drawn["two-stage"] == list(range(14))
 
 
 def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path: Path):
