@@ -45,7 +45,7 @@ def train_independently(
         )
         optimizer.step()
     batches = data.images[:2048].split(512)
-    recalibrate_batchnorm(model, (unit_range(images) for images in batches))
+    recalibrate_batchnorm([model], (unit_range(images) for images in batches))
     return model
 
 

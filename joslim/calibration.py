@@ -1,6 +1,6 @@
 """Batch-norm statistics for networks whose weights were trained at other widths."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -31,24 +31,27 @@ def batch_statistics(model: nn.Module, *, track: bool = False) -> Iterator[None]
 
 
 @torch.no_grad()
-def recalibrate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> None:
+def recalibrate_batchnorm(models: Sequence[nn.Module], batches: Iterable[Tensor]) -> None:
     """Replace running statistics by their plain average over ``batches``, in place.
 
     Args:
-        model: A dense network; left in eval mode, its weights unchanged.
+        models: Dense networks, recalibrated in one pass over the data; left in eval mode, their
+            weights unchanged.
         batches: Images of the training split, ``(batch, channels, height, width)`` each, all
             of one size so that every image counts alike.
 
     Source: Yu and Huang, Universally Slimmable Networks, 2019, section 3.4.
     """
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    together = nn.ModuleList(models)
+    norms = [module for module in together.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
-    with batch_statistics(model, track=True):
+    with batch_statistics(together, track=True):
         for images in batches:
-            model(images)
+            for model in models:
+                model(images)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    model.eval()
+    together.eval()

@@ -37,7 +37,7 @@ def verify(network: "SlimmableNetwork") -> None:
     device = next(twin.parameters()).device
     shape = (4, *network.trace.input_shape)
     images = torch.randn(shape, generator=generator, dtype=torch.float64).to(device)
-    recalibrate_batchnorm(twin.model, [images])
+    recalibrate_batchnorm([twin.model], [images])
     _verify_orders(twin, images, generator)
     for widths in [
         network.space.smallest,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -31,6 +31,9 @@ from pipelines.progress import track
 from pipelines.stage import console, run_stage
 
 BATCH = 512
+TOGETHER = 16
+"""Sub-networks in memory at a time."""
+
 EXACT = ("objective", "macs", "params", "memory_bytes")
 COLUMNS = [
     "id", "objective", "macs", "macs_fraction", "params", "memory_bytes", "latency_ms",
@@ -72,11 +75,16 @@ class Subnetworks:
 
     def get(self, widths: Widths) -> nn.Module:
         """The sub-network with batch norm recalibrated on training images."""
-        model = self.network.extract(widths)
-        model.to(memory_format=fast_memory_format(model))
+        return self.get_all([widths])[0]
+
+    def get_all(self, widths_list: Sequence[Widths]) -> list[nn.Module]:
+        """Sub-networks, recalibrated in one pass over the images."""
+        models = [self.network.extract(widths) for widths in widths_list]
+        for model in models:
+            model.to(memory_format=fast_memory_format(model))
         batches = (unit_range(images) for images in self._calibration.split(BATCH))
-        recalibrate_batchnorm(model, batches)
-        return model
+        recalibrate_batchnorm(models, batches)
+        return models
 
     def latency_ms(self, widths: Widths) -> float:
         """Measured on one image, in the memory format in which models are served."""
@@ -115,19 +123,24 @@ def _measured(
 ) -> Iterator[tuple[Widths, str, Measurement]]:
     """Measure the smallest and full network, the best visited ones, and fresh proposals."""
     space = strategy.space
-    known = {space.smallest: "smallest", space.full: "full"}
-    known |= {widths: "visited" for widths in _best_visited(strategy) if widths not in known}
-    seen = set()
-    for widths, source in known.items():
-        seen.add(widths)
-        yield widths, source, measure(subnetworks.get(widths), val.batches(BATCH))
-    for target in torch.linspace(strategy.smallest_cost, 1.0, params.num_proposals + 2)[1:-1]:
-        widths = strategy.ask(target_cost=target.item())
-        if widths not in seen:
-            seen.add(widths)
+    sources = {space.smallest: "smallest", space.full: "full"}
+    sources |= {w: "visited" for w in _best_visited(strategy) if w not in sources}
+    targets = torch.linspace(strategy.smallest_cost, 1.0, params.num_proposals + 2)[1:-1].tolist()
+    if not strategy.search_after_training:
+        for target in targets:
+            sources.setdefault(strategy.ask(target_cost=target), "proposed")
+        targets = []
+    unmeasured = list(sources)
+    while unmeasured:
+        together, unmeasured = unmeasured[:TOGETHER], unmeasured[TOGETHER:]
+        for widths, model in zip(together, subnetworks.get_all(together), strict=True):
+            yield widths, sources[widths], measure(model, val.batches(BATCH))
+    for target in targets:
+        widths = strategy.ask(target_cost=target)
+        if widths not in sources:
+            sources[widths] = "proposed"
             result = measure(subnetworks.get(widths), val.batches(BATCH))
-            if strategy.search_after_training:
-                strategy.tell(widths, result.loss)
+            strategy.tell(widths, result.loss)
             yield widths, "proposed", result
 
 

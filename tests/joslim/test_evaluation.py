@@ -1,5 +1,6 @@
 """Measuring, batch-norm recalibration, fine-tuning, and networks on disk."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -33,13 +34,29 @@ def test_recalibrated_statistics_are_those_of_the_data():
     norm = nn.BatchNorm2d(3)
     model = nn.Sequential(norm, nn.Dropout(0.5))
     batches = torch.randn(8, 16, 3, 4, 4) * 2 + 5
-    recalibrate_batchnorm(model, batches)
+    recalibrate_batchnorm([model], batches)
     pixels = batches.permute(2, 0, 1, 3, 4).flatten(1)
     torch.testing.assert_close(norm.running_mean, pixels.mean(1))
     expected = batches.permute(0, 2, 1, 3, 4).flatten(2).var(2).mean(0)
     torch.testing.assert_close(norm.running_var, expected)
     assert norm.momentum == 0.1
     assert not model.training
+
+
+def test_networks_recalibrated_together_are_as_if_alone():
+    torch.manual_seed(0)
+    models = [
+        nn.Sequential(nn.Conv2d(3, n, 3), nn.BatchNorm2d(n), nn.ReLU(), nn.BatchNorm2d(n))
+        for n in (4, 6)
+    ]
+    batches = list(torch.randn(4, 8, 3, 6, 6) * 3 - 1)
+    alone = copy.deepcopy(models)
+    for model in alone:
+        recalibrate_batchnorm([model], batches)
+    recalibrate_batchnorm(models, iter(batches))
+    for model, other in zip(models, alone, strict=True):
+        for name, tensor in other.state_dict().items():
+            assert torch.equal(model.state_dict()[name], tensor), name
 
 
 def test_batch_statistics_leave_no_trace():
