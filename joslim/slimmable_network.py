@@ -5,7 +5,7 @@ to the first channels of each group, so gradients of every sub-network flow into
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -66,7 +66,9 @@ class SlimmableNetwork(nn.Module):
         self.model = model
         self.trace = trace
         self.space = WidthSpace(trace.groups)
-        self._read_by_forward = [key for key in trace.attributes if key[1] in READ_BY_FORWARD]
+        self._read_by_forward = [
+            key for key in trace.attributes if key in trace.read or key[1] in READ_BY_FORWARD
+        ]
         self._owners = [(model.get_submodule(n.rpartition(".")[0]), n) for n in trace.tensors]
 
     def forward(self, x: Tensor, widths: Widths | None = None) -> Tensor:
@@ -120,11 +122,11 @@ class SlimmableNetwork(nn.Module):
             slices[name] = part.clone() if is_buffer and self.training else part
         return slices
 
-    def _attribute(self, path: str, attribute: str, widths: Widths) -> int | tuple[int, ...]:
+    def _attribute(self, path: str, attribute: str, widths: Widths) -> int | Sequence[int]:
         axes = self.trace.attributes[path, attribute]
         sizes = tuple(axis_size(axis, widths) for axis in axes)
         full = getattr(self.model.get_submodule(path), attribute)
-        return sizes if isinstance(full, tuple) else sizes[0]
+        return type(full)(sizes) if isinstance(full, tuple | list) else sizes[0]
 
     @contextmanager
     def _attributes_at(self, widths: Widths) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """The network as a graph: every operation with the shapes, and the MACs, of a run on one image."""
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -13,7 +13,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from joslim.errors import TracingError
+from joslim.tracing import attributes
 from joslim.tracing.channels import Unfollowed
+from joslim.tracing.control_flow import Decisions, decided
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,25 @@ def held_until(node: fx.Node) -> fx.Node:
     return node.meta.get("held_until", node)
 
 
+@dataclass(frozen=True)
+class Traced:
+    """A network as a graph.
+
+    Attributes:
+        graph: Its operations, with what each gave.
+        computed_with: Attributes of modules, ``(module, name)``, that code used in arithmetic.
+    """
+
+    graph: fx.Graph
+    computed_with: frozenset[tuple[str, str]]
+
+
 def build_graph(
     model: nn.Module,
     image: Tensor,
     known: Collection[type[nn.Module]],
     leaves: tuple[type[nn.Module], ...],
-) -> fx.GraphModule:
+) -> Traced:
     """Trace ``model`` in eval mode and run it once on ``image``, ``(1, channels, height, width)``.
 
     Args:
@@ -70,8 +85,11 @@ def build_graph(
     own_attributes = set(vars(model))
     model.eval()
     try:
-        tracer = _Tracer(known, leaves)
-        graph_module = fx.GraphModule(model, _trace(tracer, model))
+        tracer = _Tracer(known, leaves, image)
+        with attributes.named(dict(model.named_modules())) as uses:
+            graph = _trace(tracer, model)
+            computed_with = frozenset(uses)
+        graph_module = fx.GraphModule(model, graph)
         _Recorder(graph_module).run(image)
     except TracingError:
         raise
@@ -86,7 +104,7 @@ def build_graph(
         for constant in set(vars(model)) - own_attributes:  # torch.fx leaves its constants there
             delattr(model, constant)
     _check_all_parts_run(model, graph_module)
-    return graph_module
+    return Traced(graph_module.graph, computed_with)
 
 
 class _Tracer(fx.Tracer):
@@ -95,11 +113,15 @@ class _Tracer(fx.Tracer):
     proxy_buffer_attributes = True
 
     def __init__(
-        self, known: Collection[type[nn.Module]], leaves: tuple[type[nn.Module], ...]
+        self,
+        known: Collection[type[nn.Module]],
+        leaves: tuple[type[nn.Module], ...],
+        image: Tensor,
     ) -> None:
         super().__init__()
         self._known = known
         self._leaves = leaves
+        self._decisions = Decisions(image)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         is_one_operation = type(m) in self._known or isinstance(m, self._leaves)
@@ -115,7 +137,27 @@ class _Tracer(fx.Tracer):
             frame = frame.f_back
         return proxy
 
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        answer = self._decisions.value_of(obj.node, self)
+        if not isinstance(answer, bool | int | float):
+            return super().to_bool(obj)
+        self.create_proxy("call_function", decided, (obj,), {})
+        return bool(answer)
+
+    def iter(self, obj: fx.Proxy) -> Iterator[fx.Proxy]:
+        values = self._decisions.value_of(obj.node, self)
+        if not isinstance(values, tuple | list):
+            return super().iter(obj)
+        return iter([obj[i] for i in range(len(values))])
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+        if self._decisions.running:
+            return attr_val.to("meta") if isinstance(attr_val, Tensor) else attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        if self._decisions.running:
+            return forward(*args, **kwargs)
         try:
             return super().call_module(m, forward, args, kwargs)
         except TracingError:

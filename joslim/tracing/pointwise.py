@@ -19,7 +19,7 @@ def elementwise(walk: Walk, node: fx.Node) -> TensorValue:
     """One operand, element by element."""
     source = source_of(node)
     layer = layer_of(walk, node)
-    in_place = getattr(layer, "inplace", False) or node.kwargs.get("inplace")
+    in_place = getattr(layer, "inplace", False) or node.kwargs.get("inplace") or _in_place(node)
     if isinstance(layer, IDENTITIES) or in_place:
         walk.alias(node, source)
     return TensorValue(walk.axes(source))
@@ -29,7 +29,21 @@ def broadcast(walk: Walk, node: fx.Node) -> Value:
     """Tensors and numbers, element by element."""
     values = map(walk.value, node.all_input_nodes)
     operands = [value.axes for value in values if isinstance(value, TensorValue)]
+    if not operands:
+        raise Unfollowed("computes with their number")
+    if _in_place(node):
+        walk.alias(node, source_of(node))
     return TensorValue(reduce(partial(_broadcast, walk, node), operands))
+
+
+def expand_as(walk: Walk, node: fx.Node) -> Value:
+    """Repeated to the shape of another tensor, without a copy."""
+    walk.alias(node, source_of(node))
+    return broadcast(walk, node)
+
+
+def _in_place(node: fx.Node) -> bool:
+    return node.op == "call_method" and str(node.target).endswith("_")
 
 
 def _broadcast(walk: Walk, node: fx.Node, first: Axes, second: Axes) -> Axes:
@@ -54,25 +68,14 @@ def spatial(walk: Walk, node: fx.Node) -> TensorValue:
 def padding(walk: Walk, node: fx.Node) -> TensorValue:
     """Padding of positions; dimensions are given from the last to the first."""
     axes = list(walk.axes(source_of(node)))
-    pads = argument(node, 1, "pad")
-    if not isinstance(pads, tuple | list) or not all(isinstance(p, int) for p in pads):
+    given = argument(node, 1, "pad")
+    if not isinstance(given, tuple | list):
         raise Unfollowed("pads by numbers that are computed")
+    pads = [size_of(walk.size(pad)) for pad in given]
+    if any(moves(walk.size(pad)) for pad in given):
+        raise Unfollowed("pads by a number of channels")
     for dim in {-1 - i // 2 for i, pad in enumerate(pads) if pad != 0}:
         if moves(axes[dim]):
             raise Unfollowed("changes the number of channels by a fixed amount")
         axes[dim] = fixed(shape_of(node))[dim]
     return TensorValue(tuple(axes))
-
-
-def mean(walk: Walk, node: fx.Node) -> TensorValue:
-    """A mean over some dimensions, which become 1 or vanish."""
-    axes = walk.axes(source_of(node))
-    given = argument(node, 1, "dim")
-    dims = (given,) if isinstance(given, int) else given
-    if not isinstance(dims, tuple | list) or not all(isinstance(dim, int) for dim in dims):
-        raise Unfollowed("reduces dimensions that are not written out")
-    reduced = {dim % len(axes) for dim in dims}
-    if argument(node, 2, "keepdim", False):
-        one = fixed((1,))[0]
-        return TensorValue(tuple(one if i in reduced else axis for i, axis in enumerate(axes)))
-    return TensorValue(tuple(axis for i, axis in enumerate(axes) if i not in reduced))

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
+from torch.nn.modules.conv import _ConvNd
 from torchvision.models.convnext import LayerNorm2d
 from torchvision.ops import Permute, stochastic_depth
 
-from joslim.tracing import layers, pointwise, shapes
+from joslim.tracing import control_flow, functional, layers, parts, pointwise, shapes
 from joslim.tracing.channels import Unfollowed, fixed, size_of
 from joslim.tracing.graph import Shape, measured_macs, result_of
 from joslim.tracing.walk import Size, TensorValue, Value, Walk, constant, runs_in
@@ -29,14 +30,16 @@ MODULES: dict[Any, Rule] = {
     nn.LayerNorm: layers.layer_norm,
     LayerNorm2d: layers.layer_norm_2d,
     nn.GroupNorm: layers.group_norm,
+    **dict.fromkeys((nn.SELU, nn.CELU, nn.Softplus, nn.Softmax), pointwise.elementwise),
     nn.MultiheadAttention: layers.attention,
     **dict.fromkeys((nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU), pointwise.elementwise),
     **dict.fromkeys((nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid), pointwise.elementwise),
     **dict.fromkeys((nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh), pointwise.elementwise),
     **dict.fromkeys(pointwise.IDENTITIES, pointwise.elementwise),
-    **dict.fromkeys((nn.MaxPool2d, nn.AvgPool2d), pointwise.spatial),
+    **dict.fromkeys((nn.MaxPool2d, nn.AvgPool2d, nn.AvgPool1d), pointwise.spatial),
     **dict.fromkeys((nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d), pointwise.spatial),
     **dict.fromkeys((nn.ZeroPad2d, nn.ReflectionPad2d, nn.Upsample), pointwise.spatial),
+    **dict.fromkeys((nn.ConstantPad2d, nn.ReplicationPad2d), pointwise.spatial),
     nn.Flatten: shapes.flatten,
     Permute: shapes.permute,
 }
@@ -44,13 +47,26 @@ MODULES: dict[Any, Rule] = {
 FUNCTIONS: dict[Any, Rule] = {
     **dict.fromkeys((F.relu, F.relu6, F.leaky_relu, F.gelu, F.silu), pointwise.elementwise),
     **dict.fromkeys((F.hardswish, F.hardsigmoid, F.sigmoid, F.tanh), pointwise.elementwise),
+    **dict.fromkeys((F.mish, F.elu, F.softplus, F.hardtanh, F.normalize), pointwise.elementwise),
+    **dict.fromkeys((F.softmax, torch.softmax, F.log_softmax), pointwise.elementwise),
     **dict.fromkeys((torch.relu, torch.sigmoid, torch.tanh), pointwise.elementwise),
+    **dict.fromkeys((torch.rsqrt, torch.sqrt, torch.exp, torch.clamp), pointwise.elementwise),
+    **dict.fromkeys((torch.square, torch.neg, torch.abs), pointwise.elementwise),
+    **dict.fromkeys((operator.neg, operator.pow, torch.pow), pointwise.broadcast),
+    **dict.fromkeys((torch.addcmul, torch.maximum, torch.minimum), pointwise.broadcast),
+    **dict.fromkeys((operator.imul, operator.isub), pointwise.broadcast),
+    **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d), functional.convolution),
+    F.linear: functional.linear,
+    F.batch_norm: functional.batch_norm,
+    **dict.fromkeys((F.layer_norm, F.rms_norm), functional.layer_norm),
+    F.group_norm: functional.group_norm,
     **dict.fromkeys((F.dropout, stochastic_depth), pointwise.elementwise),
     **dict.fromkeys((F.max_pool2d, F.avg_pool2d), pointwise.spatial),
     **dict.fromkeys((F.adaptive_avg_pool2d, F.adaptive_max_pool2d), pointwise.spatial),
     F.interpolate: pointwise.spatial,
     F.pad: pointwise.padding,
-    torch.mean: pointwise.mean,
+    **dict.fromkeys((torch.mean, torch.sum, torch.amax, torch.amin), parts.reduction),
+    **dict.fromkeys((torch.norm, torch.var, torch.std), parts.reduction),
     **dict.fromkeys((operator.sub, operator.truediv, operator.iadd), pointwise.broadcast),
     **dict.fromkeys((operator.add, operator.mul), pointwise.broadcast),
     **dict.fromkeys((torch.add, torch.sub, torch.mul, torch.div), pointwise.broadcast),
@@ -62,14 +78,23 @@ FUNCTIONS: dict[Any, Rule] = {
     torch.unsqueeze: shapes.unsqueeze,
     torch.cat: shapes.concatenate,
     torch.chunk: shapes.chunk,
+    torch.split: parts.split,
+    torch.unbind: parts.unbind,
+    torch.stack: parts.stack,
     operator.getitem: shapes.index,
     getattr: shapes.attribute,
+    control_flow.decided: shapes.decided,
 }
 
 METHODS: dict[Any, Rule] = {
     **dict.fromkeys(("relu", "sigmoid", "tanh", "rsqrt", "contiguous"), pointwise.elementwise),
+    **dict.fromkeys(("relu_", "sigmoid_", "tanh_", "clamp", "clamp_"), pointwise.elementwise),
+    **dict.fromkeys(("sqrt", "square", "exp", "neg", "abs", "softmax"), pointwise.elementwise),
+    **dict.fromkeys(("to", "float", "type_as", "clone", "detach"), pointwise.elementwise),
     **dict.fromkeys(("add", "add_", "mul", "sub", "div"), pointwise.broadcast),
-    "mean": pointwise.mean,
+    **dict.fromkeys(("mul_", "sub_", "div_", "pow", "addcmul"), pointwise.broadcast),
+    **dict.fromkeys(("mean", "sum", "amax", "amin", "norm", "var", "std"), parts.reduction),
+    "max": parts.extremum,
     "flatten": shapes.flatten,
     **dict.fromkeys(("view", "reshape"), shapes.reshape),
     "permute": shapes.permute,
@@ -77,7 +102,11 @@ METHODS: dict[Any, Rule] = {
     "squeeze": shapes.squeeze,
     "unsqueeze": shapes.unsqueeze,
     "expand": shapes.expand,
+    "expand_as": pointwise.expand_as,
+    **dict.fromkeys(("view_as", "reshape_as"), shapes.reshape_as),
     "chunk": shapes.chunk,
+    "split": parts.split,
+    "unbind": parts.unbind,
     "size": shapes.shape,
     "dim": shapes.unaffected,
 }
@@ -85,6 +114,7 @@ METHODS: dict[Any, Rule] = {
 SIZES: dict[Any, Rule] = {
     operator.mul: shapes.multiply_sizes,
     operator.floordiv: shapes.divide_sizes,
+    operator.mod: shapes.remainder_of_sizes,
 }
 """Operations on integers, where the same operation on tensors is another one."""
 
@@ -100,12 +130,14 @@ def apply_rule(walk: Walk, node: fx.Node) -> Value:
     else:
         on_sizes = isinstance(result_of(node), int) and kind in SIZES
         rule = (SIZES if on_sizes else FUNCTIONS).get(kind)
+    value: Value = None
     try:
         if rule is None:
             raise Unfollowed("has no rule for them")
         value = rule(walk, node)
-        _check(value, result_of(node))
+        _check(walk, node, value)
     except Unfollowed as reason:
+        walk.freeze(runs_in(value), f"node '{node.name}' {reason}")
         return _freeze(walk, node, f"({getattr(kind, '__name__', kind)}) {reason}")
     return value
 
@@ -113,8 +145,7 @@ def apply_rule(walk: Walk, node: fx.Node) -> Value:
 def _freeze(walk: Walk, node: fx.Node, reason: str) -> Value:
     for source in node.all_input_nodes:
         walk.freeze(runs_in(walk.values.get(source)), f"node '{node.name}' {reason}")
-    if macs := measured_macs(node):
-        walk.count_macs(node, macs)
+    walk.measure_macs(node, measured_macs(node))
     return constant(result_of(node))
 
 
@@ -125,16 +156,20 @@ def read_parameter(walk: Walk, node: fx.Node) -> Value:
     layer = walk.modules[path]
     if leaf not in layer._parameters and leaf not in layer._buffers:
         return constant(result)
+    moving = len(result.sizes)
+    if isinstance(layer, _ConvNd) and leaf == "weight":  # a kernel, and the inputs of each group
+        moving = 2 if layer.groups == 1 else 1
     axes = tuple(
-        walk.channels.new(str(node.target), size) if size > 1 else fixed((size,))[0]
-        for size in result.sizes
+        walk.channels.new(str(node.target), size) if size > 1 and i < moving else fixed((size,))[0]
+        for i, size in enumerate(result.sizes)
     )
     walk.own(node, str(node.target), axes)
     return TensorValue(axes)
 
 
-def _check(value: Value, result: Any) -> None:
+def _check(walk: Walk, node: fx.Node, value: Value) -> None:
     """Compare with what the run gave, so that a wrong rule freezes and does no harm."""
+    result = result_of(node)
     found: Any = None
     if isinstance(value, TensorValue):
         found = Shape(tuple(map(size_of, value.axes)))
@@ -142,3 +177,7 @@ def _check(value: Value, result: Any) -> None:
         found = size_of(value.runs)
     if found is not None and found != result:
         raise Unfollowed(f"gives {result}, not {found} as its rule says")
+    if walk.macs_of(node) != measured_macs(node):
+        raise Unfollowed(
+            f"costs {measured_macs(node)} MACs, not {walk.macs_of(node)} as its rule says"
+        )

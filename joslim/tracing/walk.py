@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil, gcd
+from math import ceil, gcd, prod
 from typing import Any
 
 from torch import fx, nn
@@ -18,6 +18,7 @@ from joslim.tracing.axes import (
     Product,
     product,
 )
+from joslim.tracing.attributes import Attribute, attributes_in
 from joslim.tracing.channels import (
     Atom,
     Axes,
@@ -26,7 +27,9 @@ from joslim.tracing.channels import (
     Unfollowed,
     atoms_of,
     fixed,
+    moves,
     resolve,
+    size_of,
 )
 from joslim.tracing.graph import Shape, held_until, shape_of
 from joslim.widths import ChannelGroup, default_divisor
@@ -92,13 +95,19 @@ class Walk:
         values: What every node visited so far gives.
     """
 
-    def __init__(self, modules: dict[str, nn.Module]) -> None:
+    def __init__(
+        self,
+        modules: dict[str, nn.Module],
+        computed_with: frozenset[tuple[str, str]] = frozenset(),
+    ) -> None:
         self.modules = modules
+        self._computed_with = computed_with
         self.channels = Channels()
         self.values: dict[fx.Node, Value] = {}
         self._names: dict[int, str] = {}
         self._tensors: dict[str, Axes] = {}
         self._attributes: dict[tuple[str, str], Axes] = {}
+        self._readers: dict[tuple[str, str], set[fx.Node]] = defaultdict(set)
         self._macs: dict[fx.Node, list[tuple[int, Axes]]] = defaultdict(list)
         self._aliases: dict[fx.Node, fx.Node] = {}
 
@@ -118,11 +127,15 @@ class Walk:
 
     def value(self, argument: object) -> Value:
         """What an argument of an operation stands for."""
+        if isinstance(argument, Size):
+            return argument
         return self.values[argument] if isinstance(argument, fx.Node) else constant(argument)
 
     def tie(self, first: Runs, second: Runs, node: fx.Node) -> Runs:
         """Force two dimensions to agree; where they cannot, freeze both."""
-        where = f"node '{node.name}'"
+        return self._agree(first, second, f"node '{node.name}'")
+
+    def _agree(self, first: Runs, second: Runs, where: str) -> Runs:
         try:
             self.channels.tie(first, second, where)
         except Unfollowed as reason:
@@ -157,11 +170,53 @@ class Walk:
 
     def follow(self, node: fx.Node, attribute: str, *axes: Runs) -> None:
         """Note an attribute of the layer that equals the size of ``axes``, or all their sizes."""
-        self._attributes[str(node.target), attribute] = axes
+        self.describe(str(node.target), attribute, *axes)
+
+    def describe(self, path: str, attribute: str, *axes: Runs) -> None:
+        """Note an attribute of the module at ``path`` that equals the sizes of ``axes``."""
+        known = self._attributes.setdefault((path, attribute), axes)
+        for first, second in zip(known, axes, strict=True):
+            if first is not second:
+                self._agree(first, second, f"'{path}.{attribute}'")
+
+    def follow_numbers(
+        self, node: fx.Node, numbers: Sequence[int], axes: Sequence[Runs]
+    ) -> None:
+        """Tie integers that an operation was given to the sizes that they must have.
+
+        Raises:
+            Unfollowed: If one that must move is not an attribute of a module, or if the network's
+                code also computes with that attribute.
+        """
+        known: dict[tuple[str, str], dict[int | None, Runs]] = defaultdict(dict)
+        for number, runs in zip(numbers, axes, strict=True):
+            if isinstance(number, Attribute):
+                whole = runs * number.share
+                self.tie(known[number.key].setdefault(number.index, whole), whole, node)
+            elif moves(runs):
+                raise Unfollowed(f"writes down the number of channels in {tuple(map(int, numbers))}")
+        for (path, name), entries in known.items():
+            if not any(map(moves, entries.values())):
+                continue
+            if (path, name) in self._computed_with:
+                raise Unfollowed(f"reads '{name}', which the network's code also computes with")
+            if None not in entries:
+                full = fixed(getattr(self.modules[path], name))
+                entries = dict(enumerate(full)) | entries
+            self.describe(path, name, *(entries[index] for index in sorted(entries, key=lambda i: i or 0)))
+            self._readers[path, name].add(node)
 
     def count_macs(self, node: fx.Node, scale: int, *axes: Runs) -> None:
         """Note multiply-accumulates of ``node``: ``scale`` times the sizes of ``axes``."""
         self._macs[node].append((scale, axes))
+
+    def macs_of(self, node: fx.Node) -> int:
+        """The multiply-accumulates of ``node`` that were noted, in the full network."""
+        return sum(scale * prod(map(size_of, axes)) for scale, axes in self._macs[node])
+
+    def measure_macs(self, node: fx.Node, macs: int) -> None:
+        """Count a fixed number of multiply-accumulates for ``node``, and nothing else."""
+        self._macs[node] = [(macs, ())] if macs else []
 
     def alias(self, node: fx.Node, source: fx.Node) -> None:
         """Note that ``node`` gives the memory of ``source``, not memory of its own."""
@@ -171,6 +226,7 @@ class Walk:
         self, nodes: Sequence[fx.Node], min_width: float, divisor: int | None
     ) -> NetworkTrace:
         """Number the groups and describe everything by them."""
+        self._keep_what_others_read(nodes)
         roots = [a for a in self.channels.roots() if a.members and not a.is_interface]
         index = {root: i for i, root in enumerate(roots)}
 
@@ -195,6 +251,7 @@ class Walk:
             groups=groups,
             tensors={name: resolved(axes) for name, axes in self._tensors.items()},
             attributes={key: resolved(axes) for key, axes in self._attributes.items()},
+            read=frozenset(self._readers),
             operations=tuple(
                 Operation(
                     node.name,
@@ -211,6 +268,14 @@ class Walk:
             input_shape=next(shape_of(node) for node in nodes if node.op == "placeholder")[1:],
             graph=nodes[0].graph,
         )
+
+    def _keep_what_others_read(self, nodes: Sequence[fx.Node]) -> None:
+        """Freeze attributes that some operation follows and another takes for a fixed number."""
+        for node in nodes:
+            for number in attributes_in((node.args, node.kwargs)):
+                if number.key in self._readers and node not in self._readers[number.key]:
+                    reason = f"node '{node.name}' reads '{number.name}' as a fixed number"
+                    self.freeze(self._attributes[number.key], reason)
 
     def _lifetimes(self, nodes: Sequence[fx.Node]) -> Iterable[tuple[Axes, int, int]]:
         step = {node: i for i, node in enumerate(nodes)}
