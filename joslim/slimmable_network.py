@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from joslim import channel_order, tracing, verification
 from joslim.errors import TracingError
-from joslim.slicing import take, tensor_at
+from joslim.slicing import take, tensor_at, tied_names
 from joslim.tracing import NetworkTrace, axis_size
 from joslim.widths import Widths, WidthSpace
 
@@ -69,6 +69,7 @@ class SlimmableNetwork(nn.Module):
         self._read_by_forward = [
             key for key in trace.attributes if key in trace.read or key[1] in READ_BY_FORWARD
         ]
+        self._tied = tied_names(model)
         self._owners = [(model.get_submodule(n.rpartition(".")[0]), n) for n in trace.tensors]
 
     def forward(self, x: Tensor, widths: Widths | None = None) -> Tensor:
@@ -111,7 +112,13 @@ class SlimmableNetwork(nn.Module):
 
     def _sliced(self, x: Tensor, widths: Widths) -> Tensor:
         with self._attributes_at(widths):
-            return functional_call(self.model, self._slices(widths), (x,))
+            return self.call_with(self._slices(widths), x)
+
+    def call_with(self, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Run the model with ``tensors`` in place of those of its own parameters and buffers."""
+        # functional_call ties weights too, but leaves its tensors in a module that has two names.
+        tied = {other: tensors[name] for other, name in self._tied.items() if name in tensors}
+        return functional_call(self.model, tied | tensors, (x,), tie_weights=False)
 
     def _slices(self, widths: Widths) -> dict[str, Tensor]:
         slices = {}

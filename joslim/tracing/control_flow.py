@@ -23,9 +23,11 @@ class Decisions:
         running: Whether modules now run in earnest rather than being traced.
     """
 
-    def __init__(self, image: Tensor) -> None:
+    def __init__(self, image: Tensor, uses: set[tuple[str, str]]) -> None:
+        """Work on ``image``; running leaves no trace in ``uses``, see `joslim.tracing.attributes`."""
         self.running = False
         self._image = image.to("meta")
+        self._uses = uses
         self._interpreter: fx.Interpreter | None = None
 
     def value_of(self, node: fx.Node, tracer: fx.Tracer) -> Any:
@@ -34,6 +36,7 @@ class Decisions:
             self._interpreter = _OnMeta(tracer.root, graph=tracer.graph)
             self._interpreter.args_iter = iter([self._image])
         known = self._interpreter.env
+        uses_before = set(self._uses)
         self.running = True
         try:
             with torch.no_grad():
@@ -45,6 +48,7 @@ class Decisions:
             return None
         finally:
             self.running = False
+            self._uses.intersection_update(uses_before)
         return None if isinstance(value, Tensor) else value
 
 

@@ -85,9 +85,8 @@ def build_graph(
     own_attributes = set(vars(model))
     model.eval()
     try:
-        tracer = _Tracer(known, leaves, image)
         with attributes.named(dict(model.named_modules())) as uses:
-            graph = _trace(tracer, model)
+            graph = _trace(_Tracer(known, leaves, Decisions(image, uses)), model)
             computed_with = frozenset(uses)
         graph_module = fx.GraphModule(model, graph)
         _Recorder(graph_module).run(image)
@@ -116,12 +115,12 @@ class _Tracer(fx.Tracer):
         self,
         known: Collection[type[nn.Module]],
         leaves: tuple[type[nn.Module], ...],
-        image: Tensor,
+        decisions: Decisions,
     ) -> None:
         super().__init__()
         self._known = known
         self._leaves = leaves
-        self._decisions = Decisions(image)
+        self._decisions = decisions
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         is_one_operation = type(m) in self._known or isinstance(m, self._leaves)
