@@ -21,7 +21,8 @@ from joslim.tracing.axes import (
 )
 from joslim.tracing.graph import build_graph, result_of
 from joslim.tracing.rules import MODULES, apply_rule, read_parameter
-from joslim.tracing.walk import Walk, constant, runs_in
+from joslim.tracing.values import constant, runs_in
+from joslim.tracing.walk import Walk
 
 __all__ = [
     "Activation",

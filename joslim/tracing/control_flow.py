@@ -24,7 +24,7 @@ class Decisions:
     """
 
     def __init__(self, image: Tensor, uses: set[tuple[str, str]]) -> None:
-        """Work on ``image``; running leaves no trace in ``uses``, see `joslim.tracing.attributes`."""
+        """Work on ``image``; keep the attributes that running computes with out of ``uses``."""
         self.running = False
         self._image = image.to("meta")
         self._uses = uses

@@ -16,7 +16,8 @@ from joslim.tracing.arguments import argument, source_of
 from joslim.tracing.channels import Axes, Runs, Unfollowed, count, fixed, moves, size_of
 from joslim.tracing.graph import shape_of
 from joslim.tracing.layers import images_in, keep_positions
-from joslim.tracing.walk import Size, TensorValue, Walk
+from joslim.tracing.values import Size, TensorValue
+from joslim.tracing.walk import Walk
 
 
 def convolution(walk: Walk, node: fx.Node) -> TensorValue:

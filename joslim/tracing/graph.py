@@ -1,5 +1,6 @@
 """The network as a graph: every operation with the shapes, and the MACs, of a run on one image."""
 
+import operator
 import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -147,7 +148,7 @@ class _Tracer(fx.Tracer):
         values = self._decisions.value_of(obj.node, self)
         if not isinstance(values, tuple | list):
             return super().iter(obj)
-        return iter([obj[i] for i in range(len(values))])
+        return iter([operator.getitem(obj, i) for i in range(len(values))])
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
         if self._decisions.running:

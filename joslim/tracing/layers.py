@@ -7,7 +7,8 @@ from torch import fx, nn
 from joslim.tracing.arguments import layer_of, source_of
 from joslim.tracing.channels import Axes, Runs, Unfollowed, fixed, moves, size_of
 from joslim.tracing.graph import shape_of
-from joslim.tracing.walk import TensorValue, Walk
+from joslim.tracing.values import TensorValue
+from joslim.tracing.walk import Walk
 
 
 def own_by_layer(walk: Walk, node: fx.Node, **tensors: Axes) -> None:

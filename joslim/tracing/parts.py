@@ -8,7 +8,8 @@ from joslim.tracing.arguments import argument, source_of
 from joslim.tracing.attributes import Attribute
 from joslim.tracing.channels import Runs, Unfollowed, fixed, moves, size_of
 from joslim.tracing.graph import result_of
-from joslim.tracing.walk import TensorValue, Value, Walk
+from joslim.tracing.values import TensorValue, Value
+from joslim.tracing.walk import Walk
 
 
 def split(walk: Walk, node: fx.Node) -> Value:

@@ -10,7 +10,8 @@ from joslim.tracing.arguments import argument, layer_of, source_of
 from joslim.tracing.channels import Axes, Runs, Unfollowed, fixed, moves, size_of
 from joslim.tracing.graph import shape_of
 from joslim.tracing.layers import keep_positions
-from joslim.tracing.walk import TensorValue, Value, Walk
+from joslim.tracing.values import TensorValue, Value
+from joslim.tracing.walk import Walk
 
 IDENTITIES = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity, StochasticDepth)
 

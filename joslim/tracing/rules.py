@@ -16,10 +16,11 @@ from torch.nn.modules.conv import _ConvNd
 from torchvision.models.convnext import LayerNorm2d
 from torchvision.ops import Permute, stochastic_depth
 
-from joslim.tracing import control_flow, functional, layers, parts, pointwise, shapes
+from joslim.tracing import control_flow, functional, layers, parts, pointwise, shapes, sizes
 from joslim.tracing.channels import Unfollowed, fixed, size_of
 from joslim.tracing.graph import Shape, measured_macs, result_of
-from joslim.tracing.walk import Size, TensorValue, Value, Walk, constant, runs_in
+from joslim.tracing.values import Size, TensorValue, Value, constant, runs_in
+from joslim.tracing.walk import Walk
 
 Rule = Callable[[Walk, fx.Node], Value]
 
@@ -83,7 +84,9 @@ FUNCTIONS: dict[Any, Rule] = {
     torch.stack: parts.stack,
     operator.getitem: shapes.index,
     getattr: shapes.attribute,
-    control_flow.decided: shapes.decided,
+    **dict.fromkeys((operator.eq, operator.ne, operator.lt), sizes.compare_sizes),
+    **dict.fromkeys((operator.le, operator.gt, operator.ge), sizes.compare_sizes),
+    control_flow.decided: sizes.decided,
 }
 
 METHODS: dict[Any, Rule] = {
@@ -112,9 +115,9 @@ METHODS: dict[Any, Rule] = {
 }
 
 SIZES: dict[Any, Rule] = {
-    operator.mul: shapes.multiply_sizes,
-    operator.floordiv: shapes.divide_sizes,
-    operator.mod: shapes.remainder_of_sizes,
+    operator.mul: sizes.multiply_sizes,
+    operator.floordiv: sizes.divide_sizes,
+    operator.mod: sizes.remainder_of_sizes,
 }
 """Operations on integers, where the same operation on tensors is another one."""
 

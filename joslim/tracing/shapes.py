@@ -14,7 +14,6 @@ from joslim.tracing.arguments import argument, layer_of, source_of
 from joslim.tracing.attributes import Attribute
 from joslim.tracing.channels import (
     Axes,
-    Run,
     Runs,
     Unfollowed,
     count,
@@ -24,7 +23,8 @@ from joslim.tracing.channels import (
 )
 from joslim.tracing.graph import result_of, shape_of
 from joslim.tracing.parts import stretch
-from joslim.tracing.walk import Size, TensorValue, Value, Walk, constant, runs_in
+from joslim.tracing.values import Size, TensorValue, Value, constant, runs_in
+from joslim.tracing.walk import Walk
 
 
 def attribute(walk: Walk, node: fx.Node) -> Value:
@@ -46,43 +46,6 @@ def unaffected(walk: Walk, node: fx.Node) -> Value:
     """The rank or the like: the same at all widths."""
     del walk
     return constant(result_of(node))
-
-
-def decided(walk: Walk, node: fx.Node) -> None:
-    """Code that goes one of two ways."""
-    if any(map(moves, runs_in(walk.value(source_of(node))))):
-        raise Unfollowed("asks for their number to choose what runs")
-
-
-def multiply_sizes(walk: Walk, node: fx.Node) -> Value:
-    """A size times a number."""
-    first, second = (walk.size(operand) for operand in node.args)
-    if moves(first) and moves(second):
-        raise Unfollowed("multiplies two sizes that move")
-    moving, factor = (second, first) if moves(second) else (first, second)
-    return Size(walk.channels.scale(moving, size_of(factor)))
-
-
-def divide_sizes(walk: Walk, node: fx.Node) -> Value:
-    """A size divided by a number: exactly, at all widths, or not at all."""
-    size, divisor = (walk.size(operand) for operand in node.args)
-    if moves(divisor):
-        raise Unfollowed("divides by a number of channels")
-    if not moves(size):
-        return Size(fixed((result_of(node),))[0])
-    by, total = size_of(divisor), count(size)
-    if all(block % by == 0 for block in total.values()):
-        return Size(tuple(Run(atom, block // by) for atom, block in total.items()))
-    return Size(walk.channels.split(size, by, f"node '{node.name}'"))
-
-
-def remainder_of_sizes(walk: Walk, node: fx.Node) -> Size:
-    """What a size leaves when divided by a number: nothing, at all widths."""
-    if moves(walk.size(node.args[0])):
-        if result_of(node):
-            raise Unfollowed("leaves some of their number")
-        divide_sizes(walk, node)
-    return Size(fixed((result_of(node),))[0])
 
 
 def reshape(walk: Walk, node: fx.Node) -> TensorValue:
@@ -187,7 +150,7 @@ def _divide(
     if by_name:
         walk.follow_numbers(node, [numbers[at]], [part])
     if given and count(part) != count(sizes[at] or ()):
-        raise Unfollowed("gives channels a size that belongs to others")
+        walk.channels.tie(part, sizes[at] or (), f"node '{node.name}'")
     return (*fixed(shape[:at]), part, *fixed(shape[at + 1 :]))
 
 

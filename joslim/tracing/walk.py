@@ -1,14 +1,13 @@
 """The state of the graph walk: what every node gives in terms of channels, and what uses them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from math import ceil, gcd, prod
-from typing import Any
 
 from torch import fx, nn
 
 from joslim.errors import TracingError
+from joslim.tracing.attributes import Attribute, attributes_in
 from joslim.tracing.axes import (
     Activation,
     Axis,
@@ -18,7 +17,6 @@ from joslim.tracing.axes import (
     Product,
     product,
 )
-from joslim.tracing.attributes import Attribute, attributes_in
 from joslim.tracing.channels import (
     Atom,
     Axes,
@@ -31,59 +29,9 @@ from joslim.tracing.channels import (
     resolve,
     size_of,
 )
-from joslim.tracing.graph import Shape, held_until, shape_of
+from joslim.tracing.graph import held_until, shape_of
+from joslim.tracing.values import Size, TensorValue, Value, constant, tensors_in
 from joslim.widths import ChannelGroup, default_divisor
-
-
-@dataclass(frozen=True)
-class TensorValue:
-    """A tensor, by its dimensions."""
-
-    axes: Axes
-
-
-@dataclass(frozen=True)
-class Size:
-    """An integer that equals the size of ``runs``, such as ``x.shape[1]``."""
-
-    runs: Runs
-
-
-Value = TensorValue | Size | tuple["Value", ...] | None
-"""What a node gives: tensors, sizes, sequences of these, or what no channel decides."""
-
-
-def constant(result: Any) -> Value:
-    """A result that depends on no channel."""
-    if isinstance(result, Shape):
-        return TensorValue(fixed(result.sizes))
-    if isinstance(result, int):
-        return Size(fixed((result,))[0])
-    if isinstance(result, tuple | list):
-        return tuple(map(constant, result))
-    return tuple(map(constant, result.values())) if isinstance(result, dict) else None
-
-
-def runs_in(value: Value) -> Iterator[Runs]:
-    """All dimensions and sizes that a value holds."""
-    for part in _parts(value):
-        if isinstance(part, TensorValue):
-            yield from part.axes
-        else:
-            yield part.runs
-
-
-def tensors_in(value: Value) -> Iterator[Axes]:
-    """The dimensions of each tensor that a value holds."""
-    return (part.axes for part in _parts(value) if isinstance(part, TensorValue))
-
-
-def _parts(value: Value) -> Iterator[TensorValue | Size]:
-    if isinstance(value, tuple):
-        for part in value:
-            yield from _parts(part)
-    elif value is not None:
-        yield value
 
 
 class Walk:
@@ -179,9 +127,7 @@ class Walk:
             if first is not second:
                 self._agree(first, second, f"'{path}.{attribute}'")
 
-    def follow_numbers(
-        self, node: fx.Node, numbers: Sequence[int], axes: Sequence[Runs]
-    ) -> None:
+    def follow_numbers(self, node: fx.Node, numbers: Sequence[int], axes: Sequence[Runs]) -> None:
         """Tie integers that an operation was given to the sizes that they must have.
 
         Raises:
@@ -194,16 +140,20 @@ class Walk:
                 whole = runs * number.share
                 self.tie(known[number.key].setdefault(number.index, whole), whole, node)
             elif moves(runs):
-                raise Unfollowed(f"writes down the number of channels in {tuple(map(int, numbers))}")
+                raise Unfollowed(
+                    f"writes down the number of channels in {tuple(map(int, numbers))}"
+                )
         for (path, name), entries in known.items():
             if not any(map(moves, entries.values())):
                 continue
             if (path, name) in self._computed_with:
                 raise Unfollowed(f"reads '{name}', which the network's code also computes with")
-            if None not in entries:
+            if None in entries:
+                followed: Axes = (entries[None],)
+            else:
                 full = fixed(getattr(self.modules[path], name))
-                entries = dict(enumerate(full)) | entries
-            self.describe(path, name, *(entries[index] for index in sorted(entries, key=lambda i: i or 0)))
+                followed = tuple(entries.get(i, runs) for i, runs in enumerate(full))
+            self.describe(path, name, *followed)
             self._readers[path, name].add(node)
 
     def count_macs(self, node: fx.Node, scale: int, *axes: Runs) -> None:
