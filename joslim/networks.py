@@ -145,8 +145,8 @@ def _timm(name: str, num_classes: int, in_channels: int, weights: str | None) ->
     known = timm.list_models()
     if name not in known:
         close = get_close_matches(name, known, n=5, cutoff=0.5)
-        hint = f"did you mean {', '.join(close)}" if close else "see timm.list_models()"
-        raise NetworkError(f"timm has no network '{name}'; {hint}?")
+        hint = f"the closest are {', '.join(close)}" if close else "timm.list_models() names all"
+        raise NetworkError(f"timm has no network '{name}'; {hint}")
     options = {"num_classes": num_classes, "in_chans": in_channels}
     if weights is not None and not weights.endswith(FILES):
         tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{name}.*")]
