@@ -23,6 +23,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "mobilenet_v2": (lambda: joslim.networks.create("torchvision:mobilenet_v2", 10), 64),
     "densenet121": (lambda: joslim.networks.create("torchvision:densenet121", 10), 64),
     "convnext_tiny": (lambda: joslim.networks.create("torchvision:convnext_tiny", 10), 64),
+    "swin_t": (lambda: joslim.networks.create("torchvision:swin_t", 10), 64),
+    "swin_v2_t": (lambda: joslim.networks.create("torchvision:swin_v2_t", 10), 64),
     "vit, 2 layers": (lambda: VisionTransformer(64, 16, 2, 12, 768, 3072, num_classes=10), 64),
 }
 NUM_WIDTHS = 5
@@ -52,7 +54,7 @@ def memory_errors(model: nn.Module, size: int) -> tuple[float, float]:
     for _ in range(NUM_WIDTHS):
         widths = network.space.random(generator)
         dense = network.extract(widths).eval()
-        held = 4 * sum(tensor.numel() for tensor in [*dense.parameters(), *dense.buffers()])
+        held = sum(tensor.nbytes for tensor in [*dense.parameters(), *dense.buffers()])
         measured = peak_bytes(dense, image)
         error = abs(memory(widths) - measured)
         whole = max(whole, error / measured)

@@ -60,11 +60,12 @@ def importance(trace: NetworkTrace, model: nn.Module, group: int) -> Tensor:
     for name, axes in trace.tensors.items():
         path, _, leaf = name.rpartition(".")
         layer = model.get_submodule(path)
-        if leaf != "weight":
-            continue
-        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
-            norms += [w.sum(1) for w in _of_channels(layer.weight, 1, axes[1], group)]
-        elif isinstance(layer, _BatchNorm | nn.LayerNorm | nn.GroupNorm):
+        is_weight = leaf == "weight"
+        if (is_weight and isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear)) or (
+            leaf == "in_proj_weight" and isinstance(layer, nn.MultiheadAttention)
+        ):
+            norms += [w.sum(1) for w in _of_channels(tensor_at(model, name), 1, axes[1], group)]
+        elif is_weight and isinstance(layer, _BatchNorm | nn.LayerNorm | nn.GroupNorm):
             for dim, axis in enumerate(axes):
                 scales += [w.mean(1) for w in _of_channels(layer.weight, dim, axis, group)]
     total = torch.stack(norms).sum(0) if norms else torch.zeros(trace.groups[group].full)

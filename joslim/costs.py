@@ -110,11 +110,16 @@ def memory(network: SlimmableNetwork) -> Cost:
 
     An activation lives from the step that makes it to the last one that reads it, or during which a
     variable of the network's code holds it; the image lives throughout. Scratch space of the
-    kernels is not counted.
+    kernels is not counted. Buffers of integers count as wide as they are.
     """
     state = [*network.model.named_parameters(), *network.model.named_buffers()]
-    weights = map(_in_bytes, _sizes(network, state))
-    activations = [replace(a, elements=_in_bytes(a.elements)) for a in network.trace.activations]
+    weights = [
+        _times(size, BYTES_PER_NUMBER if tensor.is_floating_point() else tensor.element_size())
+        for size, (_, tensor) in zip(_sizes(network, state), state, strict=True)
+    ]
+    activations = [
+        replace(a, elements=_times(a.elements, BYTES_PER_NUMBER)) for a in network.trace.activations
+    ]
     return Cost("memory", network.space, weights, activations)
 
 
@@ -131,8 +136,8 @@ def _sizes(network: SlimmableNetwork, tensors: Iterable[tuple[str, Tensor]]) -> 
     ]
 
 
-def _in_bytes(numbers: Product) -> Product:
-    return replace(numbers, scale=numbers.scale * BYTES_PER_NUMBER)
+def _times(numbers: Product, factor: int) -> Product:
+    return replace(numbers, scale=numbers.scale * factor)
 
 
 def _row(axis: Axis, num_groups: int) -> Tensor:

@@ -1,7 +1,8 @@
 """Slimmable networks: a width configuration is a set of views on a stock `nn.Module`.
 
-No layer is replaced. Running at given widths calls the unmodified module with its parameters sliced
-to the first channels of each group, so gradients of every sub-network flow into shared weights.
+Running at given widths calls the module with its parameters sliced to the first channels of each
+group, so gradients of every sub-network flow into shared weights. No layer is replaced, but for
+attention, whose stock code knows one number of heads only (`joslim.lowering`).
 """
 
 import copy
@@ -14,6 +15,7 @@ from torch.func import functional_call
 
 from joslim import channel_order, tracing, verification
 from joslim.errors import TracingError
+from joslim.lowering import lowered
 from joslim.slicing import take, tensor_at, tied_names
 from joslim.tracing import NetworkTrace, axis_size
 from joslim.widths import Widths, WidthSpace
@@ -30,7 +32,8 @@ def slimmable(
     """Make a stock module run at any width configuration.
 
     Args:
-        model: Any module that `torch.fx` can trace. It is wrapped, not copied or changed.
+        model: Any module that `torch.fx` can trace. It is not changed, and its parameters and
+            buffers are the network's; modules that `joslim.lowering` replaces stand in a copy.
         example_input: A batch, ``(batch, channels, height, width)``, of the size to be served.
         min_width: Smallest width multiplier that the search may use, in (0, 1].
         divisor: The search uses multiples of this many channels; None decides for each group: a
@@ -42,6 +45,7 @@ def slimmable(
         TracingError: If the module cannot be traced, no channel group can move, or the smallest
             sub-network does not run.
     """
+    model = lowered(model, leaves)
     trace = tracing.trace(model, example_input, min_width=min_width, divisor=divisor, leaves=leaves)
     network = SlimmableNetwork(model, trace)
     _check(network, example_input)
@@ -56,7 +60,8 @@ class SlimmableNetwork(nn.Module):
     """All sub-networks of one stock module; made by `slimmable`.
 
     Attributes:
-        model: The stock module; its parameters are the shared weights.
+        model: The stock module, or its copy with attention replaced; its parameters are the shared
+            weights.
         space: The channel groups and their allowed widths.
         trace: What the graph walk found, for costs and slicing.
     """
@@ -83,7 +88,7 @@ class SlimmableNetwork(nn.Module):
         return self._sliced(x, widths)
 
     def extract(self, widths: Widths) -> nn.Module:
-        """A dense module of the stock type that owns its weights and gives the same outputs."""
+        """A dense module, of the type of `model`, with weights of its own and the same outputs."""
         self.space.check(widths)
         model = copy.deepcopy(self.model)
         model.zero_grad(set_to_none=True)

@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from joslim.calibration import batch_statistics
+from joslim import costs
 from joslim.checkpoint import load_checkpoint, save_checkpoint
 from joslim.data import ImageSet, TrainingStream
 from joslim.data.images import unit_range
 from joslim.errors import CheckpointError, DataError
 from joslim.losses import distillation_loss
 from joslim.memory_format import fast_memory_format
+from joslim.refresh import refresh_history
 from joslim.search import Strategy
 from joslim.slimmable_network import SlimmableNetwork
 from joslim.training_config import TrainingConfig
@@ -68,27 +69,6 @@ def sandwich_step(
         loss.backward()
         losses.append(loss.detach())
     return tuple(torch.stack(losses).tolist())
-
-
-@torch.no_grad()
-def refresh_history(
-    network: SlimmableNetwork,
-    strategy: Strategy,
-    visited: Sequence[Widths],
-    images: Tensor,
-    labels: Tensor,
-) -> None:
-    """Tell ``strategy`` the loss of every ``visited`` width configuration under today's weights.
-
-    Args:
-        images: One batch of held-out training images in [0, 1]; batch norm uses its statistics.
-        labels: ``(batch,)`` class indices.
-
-    Source: Joslim, section 3.2.
-    """
-    with batch_statistics(network):
-        for widths in visited:
-            strategy.tell(widths, F.cross_entropy(network(images, widths), labels).item())
 
 
 @dataclass(frozen=True)
@@ -160,6 +140,7 @@ class Trainer:
             flip=config.flip,
         )
         self._optimizer = make_optimizer(network, config)
+        self._macs = costs.macs(network)
         self._seed = seed
         self._visited: list[Widths] = []
         self._proposals: list[Widths] = []
@@ -186,14 +167,28 @@ class Trainer:
         self._refresh()
 
     def _propose(self) -> None:
-        self._refresh()
+        if self.strategy.learns_while_training:
+            self._refresh(self.config.refresh_fraction * self._macs_of_a_round())
         self._proposals = [self.strategy.ask() for _ in range(self.config.num_proposals)]
-        self._visited = list(dict.fromkeys([*self._visited, *self._proposals]))
+        self._visited = list(dict.fromkeys([*self._proposals, *self._visited]))
 
-    def _refresh(self) -> None:
+    def _macs_of_a_round(self) -> float:
+        """Of training at the present proposals; a backward pass takes two forward ones."""
+        trained = [self.network.space.full, self.network.space.smallest, *self._proposals]
+        per_image = 3 * sum(self._macs(widths) for widths in trained)
+        return self.config.steps_per_proposal * self.config.batch_size * per_image
+
+    def _refresh(self, max_macs: float = math.inf) -> None:
         images, labels = unit_range(self._held_out.images), self._held_out.labels
-        images = images.to(memory_format=self._layout)
-        refresh_history(self.network, self.strategy, self._visited, images, labels)
+        self._visited = refresh_history(
+            self.network,
+            self.strategy,
+            self._visited,
+            images.to(memory_format=self._layout),
+            labels,
+            macs=self._macs,
+            max_macs=max_macs,
+        )
 
     def _train_step(self) -> Progress:
         torch.manual_seed(self._seed + self.step)

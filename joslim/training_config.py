@@ -34,5 +34,7 @@ class TrainingConfig(BaseModel):
     """Steps between two rounds of proposals (the paper's tau)."""
     refresh_images: int = Field(ge=2)
     """Training images held out to re-measure past width configurations."""
+    refresh_fraction: float = Field(gt=0, le=1)
+    """Share of the training's multiply-accumulates that re-measuring may take."""
     checkpoint_steps: int = Field(ge=1)
     """Steps between two checkpoints."""

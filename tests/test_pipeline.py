@@ -29,6 +29,7 @@ def tiny_params(data: Path) -> dict[str, Any]:
         "learning_rate": 0.1,
         "steps_per_proposal": 6,
         "refresh_images": 32,
+        "refresh_fraction": 0.05,
         "checkpoint_steps": 5,
     }
     params["front"] = {"num_proposals": 4, "calibration_images": 128}

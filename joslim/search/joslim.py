@@ -33,6 +33,7 @@ class Joslim(Strategy):
     """
 
     name: ClassVar[str] = "joslim"
+    learns_while_training: ClassVar[bool] = True
 
     def __init__(self, space: WidthSpace, cost: Cost, seed: int, num_initial: int = 20) -> None:
         super().__init__(space, cost, seed)

@@ -22,12 +22,14 @@ class Strategy(ABC):
         search_after_training: Whether the widths told while training were drawn without a search,
             so that it has to follow on the frozen weights: ask at target costs, tell each loss.
             Otherwise asks at target costs are candidates for the front as they are.
+        learns_while_training: Whether `ask` depends on the losses told while training.
         history: The latest loss of all widths told.
         num_asked: Width configurations proposed so far.
     """
 
     name: ClassVar[str]
     search_after_training: ClassVar[bool] = False
+    learns_while_training: ClassVar[bool] = False
 
     def __init__(self, space: WidthSpace, cost: Cost, seed: int) -> None:
         self.space = space

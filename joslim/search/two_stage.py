@@ -13,6 +13,7 @@ class TwoStage(Joslim):
 
     name: ClassVar[str] = "two-stage"
     search_after_training: ClassVar[bool] = True
+    learns_while_training: ClassVar[bool] = False
 
     def _draw(self, generator: torch.Generator) -> Widths:
         return self.space.random(generator)

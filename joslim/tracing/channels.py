@@ -236,7 +236,7 @@ class Channels:
         return part
 
     @staticmethod
-    def settle(axes: Axes) -> None:
+    def settle(axes: Iterable[Runs]) -> None:
         """Give dimensions of bare parameters, if nothing was tied to them yet, fixed sizes."""
         for atom in atoms_of(axes):
             if not atom.members:

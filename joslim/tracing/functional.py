@@ -63,9 +63,7 @@ def linear(walk: Walk, node: fx.Node) -> TensorValue:
     outputs = _outputs(walk, node, owner, made)
     walk.tie(read, inputs, node)
     _tie_vectors(walk, node, outputs, [(2, "bias")])
-    moving = [axis for axis in positions if moves(axis)]
-    still = prod(size_of(axis) for axis in positions if not moves(axis))
-    walk.count_macs(node, still, outputs, inputs, *moving)
+    walk.count_macs(node, 1, *positions, outputs, inputs)
     if isinstance(walk.modules.get(owner), nn.Linear):
         walk.describe(owner, "in_features", inputs)
         walk.describe(owner, "out_features", outputs)

@@ -8,11 +8,13 @@ from types import FrameType
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from joslim.attention import SelfAttention
 from joslim.errors import TracingError
 from joslim.tracing import attributes
 from joslim.tracing.channels import Unfollowed
@@ -50,6 +52,11 @@ def held_until(node: fx.Node) -> fx.Node:
     Python keeps arguments until a call returns, and variables, whether or not they are read again.
     """
     return node.meta.get("held_until", node)
+
+
+def memory_source(node: fx.Node) -> fx.Node | None:
+    """The node whose memory the result of ``node`` shares; None if it has memory of its own."""
+    return node.meta.get("memory_source")
 
 
 @dataclass(frozen=True)
@@ -159,6 +166,8 @@ class _Tracer(fx.Tracer):
         if self._decisions.running:
             return forward(*args, **kwargs)
         try:
+            if isinstance(m, SelfAttention) and m.covers(*args, **kwargs):
+                return forward(*args, **kwargs)
             return super().call_module(m, forward, args, kwargs)
         except TracingError:
             raise
@@ -183,10 +192,11 @@ def _trace(tracer: fx.Tracer, model: nn.Module) -> fx.Graph:
 
 
 class _Recorder(fx.Interpreter):
-    """Notes the result and the MACs of every node.
+    """Notes the result, the memory and the MACs of every node.
 
     Attention runs as its plain matrix products, which the counter knows; with gradients enabled,
-    so that no fused kernel for inference hides them.
+    so that no fused kernel for inference hides them. Its result is laid out as those kernels do it,
+    heads beside channels, since that decides whether what follows is a copy.
     """
 
     def __init__(self, graph_module: fx.GraphModule) -> None:
@@ -200,9 +210,22 @@ class _Recorder(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         before = self._counter.get_total_flops()
         result = super().run_node(n)
+        if n.target is F.scaled_dot_product_attention:
+            result = result.transpose(-3, -2).contiguous().transpose(-3, -2)
+        n.meta["memory_source"] = self._memory_source(n, result)
         n.meta["macs"] = (self._counter.get_total_flops() - before) // 2
         n.meta["result"] = _shapes(result)
         return result
+
+    def _memory_source(self, node: fx.Node, result: Any) -> fx.Node | None:
+        storages = _storages(result)
+        sources = (n for n in node.all_input_nodes if storages & _storages(self.env[n]))
+        return next(sources, None)
+
+
+def _storages(result: Any) -> set[int]:
+    leaves = tree_leaves(result)
+    return {leaf.untyped_storage()._cdata for leaf in leaves if isinstance(leaf, Tensor)}
 
 
 def _shapes(result: Any) -> Any:

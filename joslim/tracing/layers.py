@@ -75,9 +75,7 @@ def linear(walk: Walk, node: fx.Node) -> TensorValue:
     name = str(node.target)
     outputs = walk.channels.new(name, layer.out_features, members=[name])
     own_by_layer(walk, node, weight=(outputs, inputs), bias=(outputs,))
-    moving = [axis for axis in positions if moves(axis)]
-    still = prod(size_of(axis) for axis in positions if not moves(axis))
-    walk.count_macs(node, still, outputs, inputs, *moving)
+    walk.count_macs(node, 1, *positions, outputs, inputs)
     walk.follow(node, "in_features", inputs)
     walk.follow(node, "out_features", outputs)
     return TensorValue((*positions, outputs))

@@ -18,7 +18,6 @@ def split(walk: Walk, node: fx.Node) -> Value:
     dim = argument(node, 2, "dim", 0) % len(axes)
     given: Any = node.args[1] if len(node.args) > 1 else next(iter(set(node.kwargs) - {"dim"}))
     given = node.kwargs[given] if isinstance(given, str) else given
-    walk.alias(node, source_of(node))
     sizes = [result.sizes[dim] for result in result_of(node)]
     if not moves(axes[dim]):
         stretches = [fixed((size,))[0] for size in sizes]
@@ -55,9 +54,8 @@ def unbind(walk: Walk, node: fx.Node) -> Value:
     """The entries of a dimension that is no channel."""
     axes = walk.axes(source_of(node))
     dim = argument(node, 1, "dim", 0) % len(axes)
-    walk.alias(node, source_of(node))
     if moves(axes[dim]):
-        raise Unfollowed("takes the channels apart")
+        raise Unfollowed("takes channels apart")
     return (TensorValue((*axes[:dim], *axes[dim + 1 :])),) * len(result_of(node))
 
 

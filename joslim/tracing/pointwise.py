@@ -6,7 +6,7 @@ from itertools import zip_longest
 from torch import fx, nn
 from torchvision.ops import StochasticDepth
 
-from joslim.tracing.arguments import argument, layer_of, source_of
+from joslim.tracing.arguments import argument, source_of
 from joslim.tracing.channels import Axes, Runs, Unfollowed, fixed, moves, size_of
 from joslim.tracing.graph import shape_of
 from joslim.tracing.layers import keep_positions
@@ -18,12 +18,7 @@ IDENTITIES = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity,
 
 def elementwise(walk: Walk, node: fx.Node) -> TensorValue:
     """One operand, element by element."""
-    source = source_of(node)
-    layer = layer_of(walk, node)
-    in_place = getattr(layer, "inplace", False) or node.kwargs.get("inplace") or _in_place(node)
-    if isinstance(layer, IDENTITIES) or in_place:
-        walk.alias(node, source)
-    return TensorValue(walk.axes(source))
+    return TensorValue(walk.axes(source_of(node)))
 
 
 def broadcast(walk: Walk, node: fx.Node) -> Value:
@@ -32,22 +27,11 @@ def broadcast(walk: Walk, node: fx.Node) -> Value:
     operands = [value.axes for value in values if isinstance(value, TensorValue)]
     if not operands:
         raise Unfollowed("computes with their number")
-    if _in_place(node):
-        walk.alias(node, source_of(node))
-    return TensorValue(reduce(partial(_broadcast, walk, node), operands))
+    return TensorValue(reduce(partial(broadcast_axes, walk, node), operands))
 
 
-def expand_as(walk: Walk, node: fx.Node) -> Value:
-    """Repeated to the shape of another tensor, without a copy."""
-    walk.alias(node, source_of(node))
-    return broadcast(walk, node)
-
-
-def _in_place(node: fx.Node) -> bool:
-    return node.op == "call_method" and str(node.target).endswith("_")
-
-
-def _broadcast(walk: Walk, node: fx.Node, first: Axes, second: Axes) -> Axes:
+def broadcast_axes(walk: Walk, node: fx.Node, first: Axes, second: Axes) -> Axes:
+    """The dimensions of two operands together; where neither is 1 they must agree."""
     axes: list[Runs] = []
     for one, other in zip_longest(reversed(first), reversed(second)):
         if one is None or other is None:
@@ -69,14 +53,24 @@ def spatial(walk: Walk, node: fx.Node) -> TensorValue:
 def padding(walk: Walk, node: fx.Node) -> TensorValue:
     """Padding of positions; dimensions are given from the last to the first."""
     axes = list(walk.axes(source_of(node)))
-    given = argument(node, 1, "pad")
-    if not isinstance(given, tuple | list):
-        raise Unfollowed("pads by numbers that are computed")
-    pads = [size_of(walk.size(pad)) for pad in given]
-    if any(moves(walk.size(pad)) for pad in given):
+    pads = argument(node, 1, "pad")
+    if not isinstance(pads, tuple | list):
+        raise Unfollowed("pads by a computed list")
+    sizes = [walk.size(pad) for pad in pads]
+    if any(map(moves, sizes)):
         raise Unfollowed("pads by a number of channels")
-    for dim in {-1 - i // 2 for i, pad in enumerate(pads) if pad != 0}:
+    for dim in {-1 - i // 2 for i, size in enumerate(sizes) if size_of(size) != 0}:
         if moves(axes[dim]):
             raise Unfollowed("changes the number of channels by a fixed amount")
         axes[dim] = fixed(shape_of(node))[dim]
     return TensorValue(tuple(axes))
+
+
+def roll(walk: Walk, node: fx.Node) -> TensorValue:
+    """Positions moved along some dimensions, those at the end to the front."""
+    axes = walk.axes(source_of(node))
+    given = argument(node, 2, "dims")
+    dims = (given,) if isinstance(given, int) else given
+    if not isinstance(dims, tuple | list) or not dims or any(moves(axes[dim]) for dim in dims):
+        raise Unfollowed("changes the order of channels")
+    return TensorValue(axes)

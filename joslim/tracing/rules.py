@@ -13,10 +13,21 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torchvision.models.convnext import LayerNorm2d
 from torchvision.ops import Permute, stochastic_depth
 
-from joslim.tracing import control_flow, functional, layers, parts, pointwise, shapes, sizes
+from joslim.attention import SelfAttention, shift_mask
+from joslim.tracing import (
+    control_flow,
+    functional,
+    layers,
+    parts,
+    pointwise,
+    products,
+    shapes,
+    sizes,
+)
 from joslim.tracing.channels import Unfollowed, fixed, size_of
 from joslim.tracing.graph import Shape, measured_macs, result_of
 from joslim.tracing.values import Size, TensorValue, Value, constant, runs_in
@@ -26,13 +37,13 @@ Rule = Callable[[Walk, fx.Node], Value]
 
 MODULES: dict[Any, Rule] = {
     **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), layers.convolution),
-    nn.Linear: layers.linear,
+    **dict.fromkeys((nn.Linear, NonDynamicallyQuantizableLinear), layers.linear),
     **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), layers.batch_norm),
     nn.LayerNorm: layers.layer_norm,
     LayerNorm2d: layers.layer_norm_2d,
     nn.GroupNorm: layers.group_norm,
+    **dict.fromkeys((nn.MultiheadAttention, SelfAttention), layers.attention),
     **dict.fromkeys((nn.SELU, nn.CELU, nn.Softplus, nn.Softmax), pointwise.elementwise),
-    nn.MultiheadAttention: layers.attention,
     **dict.fromkeys((nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU), pointwise.elementwise),
     **dict.fromkeys((nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid), pointwise.elementwise),
     **dict.fromkeys((nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh), pointwise.elementwise),
@@ -51,10 +62,11 @@ FUNCTIONS: dict[Any, Rule] = {
     **dict.fromkeys((F.mish, F.elu, F.softplus, F.hardtanh, F.normalize), pointwise.elementwise),
     **dict.fromkeys((F.softmax, torch.softmax, F.log_softmax), pointwise.elementwise),
     **dict.fromkeys((torch.relu, torch.sigmoid, torch.tanh), pointwise.elementwise),
-    **dict.fromkeys((torch.rsqrt, torch.sqrt, torch.exp, torch.clamp), pointwise.elementwise),
-    **dict.fromkeys((torch.square, torch.neg, torch.abs), pointwise.elementwise),
+    **dict.fromkeys((torch.rsqrt, torch.sqrt, torch.exp, torch.square), pointwise.elementwise),
+    **dict.fromkeys((torch.neg, torch.abs, torch.zeros_like), pointwise.elementwise),
     **dict.fromkeys((operator.neg, operator.pow, torch.pow), pointwise.broadcast),
     **dict.fromkeys((torch.addcmul, torch.maximum, torch.minimum), pointwise.broadcast),
+    torch.clamp: pointwise.broadcast,
     **dict.fromkeys((operator.imul, operator.isub), pointwise.broadcast),
     **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d), functional.convolution),
     F.linear: functional.linear,
@@ -66,6 +78,9 @@ FUNCTIONS: dict[Any, Rule] = {
     **dict.fromkeys((F.adaptive_avg_pool2d, F.adaptive_max_pool2d), pointwise.spatial),
     F.interpolate: pointwise.spatial,
     F.pad: pointwise.padding,
+    torch.roll: pointwise.roll,
+    F.scaled_dot_product_attention: products.attention,
+    **dict.fromkeys((operator.matmul, torch.matmul), products.matrix_product),
     **dict.fromkeys((torch.mean, torch.sum, torch.amax, torch.amin), parts.reduction),
     **dict.fromkeys((torch.norm, torch.var, torch.std), parts.reduction),
     **dict.fromkeys((operator.sub, operator.truediv, operator.iadd), pointwise.broadcast),
@@ -82,6 +97,7 @@ FUNCTIONS: dict[Any, Rule] = {
     torch.split: parts.split,
     torch.unbind: parts.unbind,
     torch.stack: parts.stack,
+    shift_mask: shapes.unaffected,
     operator.getitem: shapes.index,
     getattr: shapes.attribute,
     **dict.fromkeys((operator.eq, operator.ne, operator.lt), sizes.compare_sizes),
@@ -91,21 +107,24 @@ FUNCTIONS: dict[Any, Rule] = {
 
 METHODS: dict[Any, Rule] = {
     **dict.fromkeys(("relu", "sigmoid", "tanh", "rsqrt", "contiguous"), pointwise.elementwise),
-    **dict.fromkeys(("relu_", "sigmoid_", "tanh_", "clamp", "clamp_"), pointwise.elementwise),
+    **dict.fromkeys(("relu_", "sigmoid_", "tanh_"), pointwise.elementwise),
     **dict.fromkeys(("sqrt", "square", "exp", "neg", "abs", "softmax"), pointwise.elementwise),
     **dict.fromkeys(("to", "float", "type_as", "clone", "detach"), pointwise.elementwise),
-    **dict.fromkeys(("add", "add_", "mul", "sub", "div"), pointwise.broadcast),
-    **dict.fromkeys(("mul_", "sub_", "div_", "pow", "addcmul"), pointwise.broadcast),
+    **dict.fromkeys(("add", "add_", "mul", "sub", "div", "clamp"), pointwise.broadcast),
+    **dict.fromkeys(("mul_", "sub_", "div_", "clamp_", "pow", "addcmul"), pointwise.broadcast),
     **dict.fromkeys(("mean", "sum", "amax", "amin", "norm", "var", "std"), parts.reduction),
     "max": parts.extremum,
+    "roll": pointwise.roll,
+    "matmul": products.matrix_product,
     "flatten": shapes.flatten,
+    "unflatten": shapes.unflatten,
     **dict.fromkeys(("view", "reshape"), shapes.reshape),
     "permute": shapes.permute,
     **dict.fromkeys(("transpose", "swapaxes"), shapes.transpose),
     "squeeze": shapes.squeeze,
     "unsqueeze": shapes.unsqueeze,
     "expand": shapes.expand,
-    "expand_as": pointwise.expand_as,
+    "expand_as": pointwise.broadcast,
     **dict.fromkeys(("view_as", "reshape_as"), shapes.reshape_as),
     "chunk": shapes.chunk,
     "split": parts.split,
@@ -148,6 +167,9 @@ def apply_rule(walk: Walk, node: fx.Node) -> Value:
 def _freeze(walk: Walk, node: fx.Node, reason: str) -> Value:
     for source in node.all_input_nodes:
         walk.freeze(runs_in(walk.values.get(source)), f"node '{node.name}' {reason}")
+    if node.op == "call_module":  # another call of the same layer may have been followed
+        for name, parameter in walk.modules[str(node.target)].named_parameters():
+            walk.own(node, f"{node.target}.{name}", fixed(parameter.shape))
     walk.measure_macs(node, measured_macs(node))
     return constant(result_of(node))
 

@@ -55,6 +55,18 @@ def reshape(walk: Walk, node: fx.Node) -> TensorValue:
     return reshaped(walk, node, sizes, given)
 
 
+def unflatten(walk: Walk, node: fx.Node) -> TensorValue:
+    """One dimension as several."""
+    axes = walk.axes(source_of(node))
+    dim = argument(node, 1, "dim") % len(axes)
+    given = argument(node, 2, "sizes")
+    if not isinstance(given, tuple | list):
+        raise Unfollowed("takes a computed list of sizes")
+    sizes = [None if size == -1 else walk.size(size) for size in given]
+    numbers = [None] * dim + list(given)
+    return reshaped(walk, node, [*axes[:dim], *sizes, *axes[dim + 1 :]], numbers)
+
+
 def _sizes(walk: Walk, node: fx.Node) -> tuple[Any, ...]:
     """The sizes that an operation was given one by one, as a sequence, or as another's shape."""
     given: Any = node.args[1:] or tuple(node.kwargs.values())[-1:]
@@ -89,7 +101,6 @@ def reshaped(
     Of the sizes as they were ``given``, an attribute of a module may be the one that moves.
     """
     axes = walk.axes(source_of(node))
-    walk.alias(node, source_of(node))
     new_shape = shape_of(node)
     result: list[Runs] = []
     for old, new in _factors([size_of(axis) for axis in axes], new_shape):
@@ -160,7 +171,6 @@ def permute(walk: Walk, node: fx.Node) -> TensorValue:
     layer = layer_of(walk, node)
     given: Any = (layer.dims,) if layer else node.args[1:] or (node.kwargs["dims"],)
     dims = given[0] if isinstance(given[0], tuple | list) else given
-    walk.alias(node, source_of(node))
     return TensorValue(tuple(axes[dim] for dim in dims))
 
 
@@ -171,7 +181,6 @@ def transpose(walk: Walk, node: fx.Node) -> TensorValue:
     assert isinstance(first, int)
     assert isinstance(second, int)
     axes[first], axes[second] = axes[second], axes[first]
-    walk.alias(node, source_of(node))
     return TensorValue(tuple(axes))
 
 
@@ -181,7 +190,6 @@ def squeeze(walk: Walk, node: fx.Node) -> TensorValue:
     given = argument(node, 1, "dim")
     dims = range(len(axes)) if given is None else [given] if isinstance(given, int) else given
     gone = {dim % len(axes) for dim in dims if axes[dim] == fixed((1,))[0]}
-    walk.alias(node, source_of(node))
     return TensorValue(tuple(axis for i, axis in enumerate(axes) if i not in gone))
 
 
@@ -189,7 +197,6 @@ def unsqueeze(walk: Walk, node: fx.Node) -> TensorValue:
     """A new dimension of size 1."""
     axes = walk.axes(source_of(node))
     dim = argument(node, 1, "dim") % (len(axes) + 1)
-    walk.alias(node, source_of(node))
     return TensorValue((*axes[:dim], *fixed((1,)), *axes[dim:]))
 
 
@@ -198,7 +205,6 @@ def expand(walk: Walk, node: fx.Node) -> TensorValue:
     axes = walk.axes(source_of(node))
     given = _sizes(walk, node)
     axes = (*fixed((1,) * (len(given) - len(axes))), *axes)
-    walk.alias(node, source_of(node))
     result = []
     for axis, size in zip(axes, given, strict=True):
         if size == -1:
@@ -232,7 +238,6 @@ def chunk(walk: Walk, node: fx.Node) -> Value:
     """Equal parts of one dimension, which share their channels."""
     axes = walk.axes(source_of(node))
     dim = argument(node, 2, "dim", 0) % len(axes)
-    walk.alias(node, source_of(node))
     results = result_of(node)
     if not moves(axes[dim]):
         return tuple(
@@ -248,7 +253,6 @@ def index(walk: Walk, node: fx.Node) -> Value:
     value = walk.value(source_of(node))
     key = argument(node, 1, "key")
     if isinstance(value, tuple) and isinstance(key, int | slice):
-        walk.alias(node, source_of(node))
         return value[key]
     if not isinstance(value, TensorValue):
         raise Unfollowed("looks up what is computed")
@@ -257,10 +261,14 @@ def index(walk: Walk, node: fx.Node) -> Value:
     rest = [slice(None)] * (len(value.axes) - taken)
     at = keys.index(Ellipsis) if Ellipsis in keys else len(keys)
     keys[at : at + 1] = rest
-    walk.alias(node, source_of(node))
     bounds = [walk.value(n) for n in node.all_input_nodes if n is not source_of(node)]
-    if any(moves(runs) for bound in bounds for runs in runs_in(bound)):
+    runs = [runs for bound in bounds for runs in runs_in(bound)]
+    walk.channels.settle(runs)
+    if any(map(moves, runs)):
         raise Unfollowed("picks as many elements as there are channels")
+    looks_up = any(isinstance(bound, TensorValue) for bound in bounds)
+    if looks_up and sum(key != slice(None) for key in keys) > 1:
+        raise Unfollowed("looks up several dimensions")
     return TensorValue(_indexed(walk, node, value.axes, keys))
 
 
@@ -273,8 +281,14 @@ def _indexed(walk: Walk, node: fx.Node, axes: Axes, keys: list[object]) -> Axes:
             result.append(fixed((1,))[0])
             continue
         axis = next(remaining)
+        table = walk.value(key) if isinstance(key, fx.Node) else None
         if key == slice(None):
             result.append(axis)
+        elif isinstance(table, TensorValue):
+            walk.channels.settle((axis,))
+            if moves(axis):
+                raise Unfollowed("picks some of the channels")
+            result += table.axes
         elif moves(axis) and isinstance(key, slice):
             result.append(stretch(walk, node, axis, key))
         elif moves(axis) or not isinstance(key, int | slice):

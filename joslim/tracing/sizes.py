@@ -59,7 +59,7 @@ def divide_sizes(walk: Walk, node: fx.Node) -> Value:
 
 def remainder_of_sizes(walk: Walk, node: fx.Node) -> Size:
     """What a size leaves when divided by a number: nothing, at all widths."""
-    if moves(walk.size(node.args[0])):
+    if any(moves(walk.size(operand)) for operand in node.args):
         if result_of(node):
             raise Unfollowed("leaves some of their number")
         divide_sizes(walk, node)

@@ -29,7 +29,7 @@ from joslim.tracing.channels import (
     resolve,
     size_of,
 )
-from joslim.tracing.graph import held_until, shape_of
+from joslim.tracing.graph import held_until, memory_source, shape_of
 from joslim.tracing.values import Size, TensorValue, Value, constant, tensors_in
 from joslim.widths import ChannelGroup, default_divisor
 
@@ -57,7 +57,6 @@ class Walk:
         self._attributes: dict[tuple[str, str], Axes] = {}
         self._readers: dict[tuple[str, str], set[fx.Node]] = defaultdict(set)
         self._macs: dict[fx.Node, list[tuple[int, Axes]]] = defaultdict(list)
-        self._aliases: dict[fx.Node, fx.Node] = {}
 
     def axes(self, node: object) -> Axes:
         """The dimensions of the tensor that ``node`` gives."""
@@ -158,7 +157,8 @@ class Walk:
 
     def count_macs(self, node: fx.Node, scale: int, *axes: Runs) -> None:
         """Note multiply-accumulates of ``node``: ``scale`` times the sizes of ``axes``."""
-        self._macs[node].append((scale, axes))
+        still = prod(size_of(axis) for axis in axes if not moves(axis))
+        self._macs[node].append((scale * still, tuple(filter(moves, axes))))
 
     def macs_of(self, node: fx.Node) -> int:
         """The multiply-accumulates of ``node`` that were noted, in the full network."""
@@ -167,10 +167,6 @@ class Walk:
     def measure_macs(self, node: fx.Node, macs: int) -> None:
         """Count a fixed number of multiply-accumulates for ``node``, and nothing else."""
         self._macs[node] = [(macs, ())] if macs else []
-
-    def alias(self, node: fx.Node, source: fx.Node) -> None:
-        """Note that ``node`` gives the memory of ``source``, not memory of its own."""
-        self._aliases[node] = source
 
     def result(
         self, nodes: Sequence[fx.Node], min_width: float, divisor: int | None
@@ -234,8 +230,8 @@ class Walk:
             if not isinstance(value, TensorValue) or node.op == "get_attr":
                 continue
             owner = node
-            while owner in self._aliases:
-                owner = self._aliases[owner]
+            while source := memory_source(owner):
+                owner = source
             last = max(step[other] for other in (*node.users, held_until(node)))
             if node.op == "placeholder":  # the caller keeps the image
                 last = len(nodes) - 1

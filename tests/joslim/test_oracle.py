@@ -167,12 +167,13 @@ def test_what_the_oracle_refuses_still_moves(name: str):
     assert joslim.costs.movable_fraction(joslim.slimmable(model, _example())) > 0.5
 
 
-def test_the_embedding_of_a_transformer_is_tied_by_the_oracle_and_frozen_here():
-    """It ties all that reads or writes the embedding, and would cut into attention heads.
-
-    We keep the embedding as it is, so its writers need no common count; the rest is the same.
-    """
+def test_heads_are_groups_of_their_own_which_the_oracle_does_not_know():
+    """Attention is one layer to it, and would be cut inside of heads."""
     model = _build(lambda: VisionTransformer(64, 16, 2, 2, 32, 64, num_classes=10))
     network = joslim.slimmable(model, _example())
-    frozen = frozenset(group.name for group in network.space.groups if group.frozen)
-    assert _merged(_ours(network), [frozen]) == _oracle(model)
+    heads = [group for group in network.space.groups if group.name.endswith("in_proj_weight")]
+    assert [(group.full, group.members) for group in heads] == [(2, (g.name,)) for g in heads]
+    inside = {group.name.replace("in_proj_weight", "out_proj") for group in heads}
+    ours = {group - inside for group in _ours(network) if group}
+    assert len(heads) == 2
+    assert ours == _oracle(model)

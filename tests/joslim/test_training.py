@@ -30,6 +30,7 @@ def config(**changes) -> TrainingConfig:
         "num_proposals": 2,
         "steps_per_proposal": 3,
         "refresh_images": 16,
+        "refresh_fraction": 1.0,
         "checkpoint_steps": 4,
     }
     return TrainingConfig(**{**values, **changes})

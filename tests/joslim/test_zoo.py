@@ -8,33 +8,25 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_transformers import TRANSFORMERS
 from torch import nn
-from torchvision.models import (
-    ConvNeXt,
-    DenseNet,
-    MaxVit,
-    RegNet,
-    ShuffleNetV2,
-    SwinTransformer,
-    VisionTransformer,
-)
+from torchvision.models import ConvNeXt, DenseNet, RegNet, ShuffleNetV2
 from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.regnet import BlockParams
-from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 
 import joslim
 from benchmarks.networks import counted_macs, without_weights, zoo
 from joslim.channel_order import importance
 
 LEFT_OUT: dict[str, str] = {}
-"""Networks of whose MACs less than half can move, and why; docs/networks.md says the same."""
+"""Networks of whose MACs less than 97 % can move, and why; docs/networks.md says the same."""
 
 
 @pytest.mark.parametrize("name", zoo())
-def test_more_than_half_of_every_classifier_can_move_at_exact_costs(name: str):
+def test_nearly_all_of_every_classifier_can_move_at_exact_costs(name: str):
     model, image = without_weights(name)
     network = joslim.slimmable(model, image)
-    assert (joslim.costs.movable_fraction(network) > 0.5) == (name not in LEFT_OUT)
+    assert (joslim.costs.movable_fraction(network) > 0.97) == (name not in LEFT_OUT)
     widths = network.space.random(torch.Generator().manual_seed(1))
     dense = network.extract(widths)
     assert joslim.costs.macs(network)(widths) == counted_macs(dense, image)
@@ -63,10 +55,6 @@ def test_slices_are_the_narrow_networks_that_torchvision_builds(
     torch.testing.assert_close(network(x, widths), narrow(x))
 
 
-def _swin(**kwargs: object) -> nn.Module:
-    return SwinTransformer([4, 4], 16, [2, 2], [2, 4], [4, 4], num_classes=10, **kwargs)
-
-
 FAMILIES: dict[str, Callable[[], nn.Module]] = {
     name: partial(joslim.networks.create, f"torchvision:{name}", 10)
     for name in (
@@ -79,10 +67,7 @@ FAMILIES: dict[str, Callable[[], nn.Module]] = {
     "shufflenet": lambda: ShuffleNetV2([2, 4, 2], [8, 48, 96, 192, 64], 10),
     "densenet": lambda: DenseNet(8, (2, 3, 2, 2), 16, num_classes=10),
     "convnext": lambda: ConvNeXt([CNBlockConfig(16, 32, 2), CNBlockConfig(32, None, 2)]),
-    "vit": lambda: VisionTransformer(64, 16, 2, 2, 32, 64, num_classes=10),
-    "swin": _swin,
-    "swin_v2": lambda: _swin(block=SwinTransformerBlockV2, downsample_layer=PatchMergingV2),
-    "maxvit": lambda: MaxVit((64, 64), 16, 2, [16, 32], [1, 1], 8, 0.1, num_classes=10),
+    **TRANSFORMERS,
 }  # fmt: skip
 
 

@@ -28,6 +28,18 @@ class Between(nn.Module):
         return self.head(self.after(x).relu().mean((2, 3)))
 
 
+class Table(nn.Module):
+    """What is looked up for each of 16 positions, from three rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.rand(3, 12))
+        self.register_buffer("rows", torch.arange(16) % 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.table[self.rows].view(4, 4, -1).permute(2, 0, 1)
+
+
 class Scale(nn.Module):
     def __init__(self):
         super().__init__()
@@ -45,6 +57,15 @@ def build(*args: object, **kwargs: int) -> joslim.SlimmableNetwork:
 
 def _product(halves: Sequence[Tensor]) -> Tensor:
     return halves[0] * halves[1]
+
+
+def _attention(x: Tensor) -> Tensor:
+    heads = x.unflatten(-1, (-1, 3)).transpose(1, 2)
+    return F.scaled_dot_product_attention(heads, heads, heads).transpose(1, 2).flatten(2)
+
+
+def _covariances(x: Tensor) -> Tensor:
+    return x @ x.transpose(1, 2)
 
 
 def _rows(heads: Tensor, x: Tensor) -> Tensor:
@@ -72,6 +93,23 @@ FOLLOWED = {
     "padding and slices": (
         lambda m, x: F.pad(x, (1, 1, 0, 2))[..., 1:, ::2][:, :, None].squeeze(2), [],
     ),
+    "weight without a layer": (
+        lambda m, x: F.linear(x.transpose(1, 3), m.layers[0].weight, m.layers[0].bias)
+        .permute(0, 3, 2, 1),
+        [nn.Linear(12, 12)],
+    ),
+    "heads of 3 channels": (
+        lambda m, x: m.layers[0](_attention(x.flatten(2).permute(0, 2, 1)))
+        .permute(0, 2, 1)[..., None],
+        [nn.Linear(12, 12)],
+    ),
+    "products of channels": (
+        lambda m, x: x * _covariances(x.flatten(2)).mean((1, 2), True)[..., None], [],
+    ),
+    "rows of a table": (lambda m, x: m.layers[0](x), [Table()]),
+    "padding up to a multiple, rolled": (
+        lambda m, x: torch.roll(F.pad(x, (0, -x.shape[3] % 3)), (1, 2), (2, 3)), [],
+    ),
     "positions flattened": (
         lambda m, x: m.layers[0](x.permute(0, 2, 3, 1).flatten(1))[:, :, None, None],
         [nn.Linear(192, 12)],
@@ -98,6 +136,10 @@ FROZEN = {
     ),
     "index": (
         lambda m, x: x[:, [*range(12)]], "node 'getitem' (getitem) picks some of the channels",
+    ),
+    "roll": (lambda m, x: x.roll(1, 1), "node 'roll' (roll) changes the order of channels"),
+    "unbind": (
+        lambda m, x: x * x.unbind(1)[0][:, None], "node 'unbind' (unbind) takes channels apart",
     ),
     "length": (
         lambda m, x: x * x.new_ones(x.shape[1], 1, 1),

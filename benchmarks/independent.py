@@ -1,0 +1,58 @@
+"""Dense networks trained on their own: the bound for what a supernet's slices can reach."""
+
+import torch
+from torch import nn
+
+from joslim.calibration import recalibrate_batchnorm
+from joslim.data import ImageSet, TrainingStream
+from joslim.data.images import unit_range
+from joslim.memory_format import fast_memory_format
+from joslim.training import learning_rate_at, make_optimizer, sandwich_step
+from joslim.training_config import TrainingConfig
+from pipelines.progress import track
+
+
+def train_independently(
+    model: nn.Module, data: ImageSet, config: TrainingConfig, num_steps: int, seed: int
+) -> nn.Module:
+    """Train ``model`` from fresh weights as the full width of a supernet is trained.
+
+    The same steps, images, schedule, optimiser and statistics of batch norm; no other widths.
+    """
+    torch.manual_seed(seed)
+    reset_parameters(model)
+    layout = fast_memory_format(model)
+    model.to(memory_format=layout).train()
+    stream = TrainingStream(
+        data.subset(slice(config.refresh_images, None)),
+        config.batch_size,
+        seed=seed,
+        crop_padding=config.crop_padding,
+        flip=config.flip,
+    )
+    optimizer = make_optimizer(model, config)
+    for step in track(range(num_steps), "independent training", num_steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, num_steps, config)
+        images, labels = stream.batch(step)
+        optimizer.zero_grad()
+        sandwich_step(
+            model,
+            images.to(memory_format=layout),
+            labels,
+            [],
+            label_smoothing=config.label_smoothing,
+        )
+        optimizer.step()
+    batches = data.images[:2048].split(512)
+    recalibrate_batchnorm(model, (unit_range(images) for images in batches))
+    return model
+
+
+def reset_parameters(model: nn.Module) -> None:
+    """Fresh weights, of the scale that suits the layers' own widths."""
+    for module in model.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
