@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 COMPUTES = (
     "add", "sub", "mul", "truediv", "mod", "pow", "neg",
-    "eq", "ne", "lt", "le", "gt", "ge", "bool",
+    "eq", "ne", "lt", "le", "gt", "ge", "bool", "int", "float", "abs", "divmod",
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from torch import fx
 
 from joslim.tracing.arguments import argument
 from joslim.tracing.channels import Axes, Unfollowed, moves
+from joslim.tracing.graph import result_of
 from joslim.tracing.pointwise import broadcast_axes
 from joslim.tracing.values import TensorValue
 from joslim.tracing.walk import Walk
@@ -27,7 +28,7 @@ def attention(walk: Walk, node: fx.Node) -> TensorValue:
     if argument(node, 5, "is_causal", False) and (moves(query[-2]) or moves(key[-2])):
         raise Unfollowed("lets channels see those before them")
     mask = argument(node, 3, "attn_mask")
-    if mask is not None:
+    if isinstance(mask, fx.Node) and result_of(mask) is not None:
         logits = broadcast_axes(walk, node, logits, walk.axes(mask))
     return TensorValue(_product(walk, node, logits, value))
 

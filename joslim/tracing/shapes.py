@@ -98,7 +98,8 @@ def reshaped(
 ) -> TensorValue:
     """The same elements in the same order, in dimensions of ``sizes``; None is worked out.
 
-    Of the sizes as they were ``given``, an attribute of a module may be the one that moves.
+    Of the sizes as they were ``given``, an attribute of a module may be the one that moves: the
+    first, such as the number of heads before what each of them holds.
     """
     axes = walk.axes(source_of(node))
     new_shape = shape_of(node)
@@ -150,8 +151,8 @@ def _divide(
     if not moves(whole) and not given:
         return fixed(shape)
     named = [i for i, number in enumerate(numbers) if isinstance(number, Attribute)]
-    by_name = not given and not free and len(named) == 1
-    if not given and not free and not by_name:
+    by_name = not given and not free
+    if by_name and not named:
         raise Unfollowed(f"writes down the number of channels in {tuple(shape)}")
     if len(given) > 1 or not moves(whole):
         raise Unfollowed("makes channels of something else")

@@ -62,7 +62,7 @@ MOVE = (
     "convnextv2_atto", "cs3darknet_s", "efficientnet_b0", "fasternet_t0", "ghostnet_050",
     "hgnetv2_b0", "mixnet_s", "mobilenetv4_conv_small", "nf_regnet_b0", "poolformer_s12",
     "regnety_002", "repvgg_a0", "res2net50_14w_8s", "resnetv2_50x1_bit", "skresnet18",
-    "tf_efficientnetv2_b0",
+    "swin_tiny_patch4_window7_224", "tf_efficientnetv2_b0", "vit_tiny_patch16_224",
 )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Layers as functions of their parameters, and numbers that modules keep: what moves, and proof."""
 
+import math
 import re
 from collections.abc import Callable
 
@@ -192,6 +193,24 @@ class Rows(nn.Module):
         return rows.reshape(x.shape) + spread * self.scale.view(self.shape)
 
 
+class Heads(nn.Module):
+    """Attention that cuts its channels by named numbers, as in timm's transformers."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_heads, self.head_dim, self.attn_dim = 4, 3, 12
+        self.qkv, self.proj = nn.Linear(12, 36), nn.Linear(12, 12)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        batch, _, height, width = x.shape
+        x = x.flatten(2).transpose(1, 2)
+        heads = self.qkv(x).reshape(batch, height * width, 3, self.num_heads, self.head_dim)
+        q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        x = self.proj(x.transpose(1, 2).reshape(batch, height * width, self.attn_dim))
+        return x.transpose(1, 2).unflatten(2, (height, width))
+
+
 FOLLOWED: dict[str, Callable[[], nn.Module]] = {
     "standardised weights": lambda: StandardisedConv(12, 12, 3, padding=1),
     "standardised weights in groups": lambda: StandardisedConv(12, 12, 3, padding=1, groups=3),
@@ -209,6 +228,7 @@ FOLLOWED: dict[str, Callable[[], nn.Module]] = {
     "first and last channels": Ghost,
     "attention over branches": Selective,
     "named sizes": Rows,
+    "named heads": Heads,
 }
 
 
@@ -234,6 +254,16 @@ def test_attributes_that_count_channels_are_narrow_in_narrow_networks_only():
     assert type(inside.channels) is type(inside.shape[0]) is int
 
 
+def test_heads_go_whole_and_apart_from_the_embedding():
+    network = build(Heads())
+    assert [(group.name, group.full) for group in network.space.groups] == [
+        ("before", 12), ("inside.qkv", 4), ("inside.proj", 12), ("after", 8),
+    ]  # fmt: skip
+    inside = network.extract((5, 2, 7, 8)).inside
+    assert (inside.num_heads, inside.head_dim, inside.attn_dim) == (2, 3, 6)
+    assert (inside.qkv.out_features, inside.proj.in_features) == (18, 6)
+
+
 def test_layers_of_their_own_kind_describe_themselves_when_narrow():
     network = build(nn.Sequential(StandardisedConv(12, 12, 1), NormAct(12)))
     conv, norm = network.extract((5, 7, 8)).inside
@@ -249,6 +279,11 @@ class Named(nn.Module):
 class Computed(Named):
     def forward(self, x: Tensor) -> Tensor:
         return x.view(-1, self.channels, 6, 6) / (self.channels - 1)
+
+
+class Converted(Named):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(-1, self.channels, 6, 6) / math.sqrt(self.channels)
 
 
 class ReadTwice(Named):
@@ -268,6 +303,7 @@ class Cuts(nn.Module):
 
 FROZEN = {
     "computed": (Computed, 12, r"\(view\) reads 'channels', which .* code also computes with"),
+    "converted": (Converted, 12, r"\(view\) reads 'channels', which .* also computes with"),
     "read": (ReadTwice, 12, r"node 'add.*' reads 'channels' as a fixed number"),
     "asks": (Asks, 12, r"\(gt\) compares their number"),
     "cuts": (Cuts, 8, r"\(split\) writes down the number of channels in \(4, 8\)"),
