@@ -1,14 +1,16 @@
-"""Networks by name: CIFAR-style ResNets, torchvision's classifiers, and anybody's own factory."""
+"""Networks by name: CIFAR-style ResNets, torchvision's and timm's classifiers, own factories."""
 
 import importlib
 from collections.abc import Callable
+from difflib import get_close_matches
+from types import ModuleType
 
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
 from joslim.errors import NetworkError
-from joslim.pretrained import load_weights_
+from joslim.pretrained import FILES, load_weights_
 
 CIFAR_RESNET_DEPTHS = (8, 14, 20, 32, 44, 56)
 
@@ -20,18 +22,20 @@ def create(
 
     Args:
         name: ``resnet8`` … ``resnet56`` (CIFAR-style), ``resnet8-half`` … ``resnet56-half`` (at
-            half the resolution, for a quarter of the MACs), ``torchvision:NAME``, or
-            ``package.module:factory``, a callable that takes ``num_classes`` and ``in_channels``.
+            half the resolution, for a quarter of the MACs), ``torchvision:NAME``, ``timm:NAME`` if
+            timm is installed, or ``package.module:factory``, a callable that takes ``num_classes``
+            and ``in_channels``.
         num_classes: Length of the network's output.
         in_channels: 1 for grey images, 3 for colour.
-        weights: For ``torchvision:NAME`` only: the name of pretrained weights, or their file; the
-            output layer is fresh if their number of classes is another.
+        weights: For ``torchvision:NAME`` and ``timm:NAME`` only: the name of pretrained weights
+            (timm's tag), or their file; the output layer is fresh if their number of classes is
+            another.
 
     Raises:
         NetworkError: If no such network or weights exist, or it cannot take so many input channels.
     """
     source, _, rest = name.partition(":")
-    if weights is not None and source != "torchvision":
+    if weights is not None and source not in ("torchvision", "timm"):
         raise NetworkError(f"network '{name}' has no weights by name; got weights '{weights}'")
     if not rest:
         base, dash, suffix = name.partition("-")
@@ -39,11 +43,13 @@ def create(
         if base not in depths or (dash and suffix != "half"):
             raise NetworkError(
                 f"network is '{name}'; expected one of {', '.join(depths)}, any of these with "
-                "'-half', 'torchvision:NAME' or 'package.module:factory'"
+                "'-half', 'torchvision:NAME', 'timm:NAME' or 'package.module:factory'"
             )
         return CifarResNet(depths[base], num_classes, in_channels, stem_stride=2 if dash else 1)
     if source == "torchvision":
         return _torchvision(rest, num_classes, in_channels, weights)
+    if source == "timm":
+        return _timm(rest, num_classes, in_channels, weights)
     return _factory(source, rest)(num_classes=num_classes, in_channels=in_channels)
 
 
@@ -132,6 +138,44 @@ def _torchvision(name: str, num_classes: int, in_channels: int, weights: str | N
     if weights is not None:
         load_weights_(model, name, weights)
     return model
+
+
+def _timm(name: str, num_classes: int, in_channels: int, weights: str | None) -> nn.Module:
+    timm = _import_timm(name)
+    known = timm.list_models()
+    if name not in known:
+        close = get_close_matches(name, known, n=5, cutoff=0.5)
+        hint = f"the closest are {', '.join(close)}" if close else "timm.list_models() names all"
+        raise NetworkError(f"timm has no network '{name}'; {hint}")
+    options = {"num_classes": num_classes, "in_chans": in_channels}
+    if weights is not None and not weights.endswith(FILES):
+        tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{name}.*")]
+        if weights not in tags:
+            raise NetworkError(
+                f"timm has no weights '{weights}' for '{name}'; it has {', '.join(tags) or 'none'}"
+                f", or give a file ({', '.join(FILES)})"
+            )
+        try:
+            return timm.create_model(f"{name}.{weights}", pretrained=True, **options)
+        except (OSError, RuntimeError) as error:
+            raise NetworkError(
+                f"weights '{weights}' for 'timm:{name}' cannot be fetched: {error}"
+            ) from error
+    model = timm.create_model(name, pretrained=False, **options)
+    if weights is not None:
+        load_weights_(model, name, weights)
+    return model
+
+
+def _import_timm(name: str) -> ModuleType:
+    try:
+        return importlib.import_module("timm")
+    except ModuleNotFoundError as error:
+        if error.name != "timm":
+            raise
+        raise NetworkError(
+            f"network 'timm:{name}' needs timm; pip install \"joslim[timm]\""
+        ) from error
 
 
 def _factory(module: str, attribute: str) -> Callable[..., nn.Module]:

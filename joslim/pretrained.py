@@ -21,7 +21,7 @@ def load_weights_(model: nn.Module, network: str, weights: str) -> None:
 
     Args:
         model: Changed in place.
-        network: Its name in torchvision.
+        network: Its name in torchvision; in timm, if ``weights`` are a file.
         weights: A name such as ``IMAGENET1K_V1`` or ``DEFAULT``, fetched over the network once, or
             a file of named tensors: ``.safetensors``, ``.pt`` or ``.pth``.
 
@@ -35,7 +35,9 @@ def load_weights_(model: nn.Module, network: str, weights: str) -> None:
     missing = [n for n in own if n not in given and not n.endswith("num_batches_tracked")]
     other = [name for name in own if name in given and given[name].shape != own[name].shape]
     layers = {name.rpartition(".")[0] for name in other}
-    if missing or len(layers) > 1:
+    # Another number of classes changes rows; another number of input channels is no output layer.
+    is_output = all(given[name].shape[1:] == own[name].shape[1:] for name in other)
+    if missing or len(layers) > 1 or not is_output:
         raise NetworkError(
             f"weights '{weights}' do not fit '{network}': {', '.join((missing + other)[:3])}, … "
             "are missing or of another shape; only the output layer's may be"

@@ -17,6 +17,19 @@ def tensor_at(model: nn.Module, name: str) -> Tensor:
     return getattr(model.get_submodule(path), leaf)
 
 
+def tied_names(model: nn.Module) -> dict[str, str]:
+    """Further names of parameters that several modules share, and the first name of each."""
+    first: dict[int, str] = {}
+    tied = {}
+    for path, module in model.named_modules():
+        for leaf, parameter in module.named_parameters(recurse=False):
+            name = f"{path}.{leaf}" if path else leaf
+            known = first.setdefault(id(parameter), name)
+            if known != name:
+                tied[name] = known
+    return tied
+
+
 def take(tensor: Tensor, axes: tuple[Axis, ...], widths: Widths) -> Tensor:
     """The slice of ``tensor`` that a sub-network uses: the first channels of every part.
 

@@ -6,7 +6,7 @@ attention, whose stock code knows one number of heads only (`joslim.lowering`).
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -16,7 +16,7 @@ from torch.func import functional_call
 from joslim import channel_order, tracing, verification
 from joslim.errors import TracingError
 from joslim.lowering import lowered
-from joslim.slicing import take, tensor_at
+from joslim.slicing import take, tensor_at, tied_names
 from joslim.tracing import NetworkTrace, axis_size
 from joslim.widths import Widths, WidthSpace
 
@@ -71,7 +71,10 @@ class SlimmableNetwork(nn.Module):
         self.model = model
         self.trace = trace
         self.space = WidthSpace(trace.groups)
-        self._read_by_forward = [key for key in trace.attributes if key[1] in READ_BY_FORWARD]
+        self._read_by_forward = [
+            key for key in trace.attributes if key in trace.read or key[1] in READ_BY_FORWARD
+        ]
+        self._tied = tied_names(model)
         self._owners = [(model.get_submodule(n.rpartition(".")[0]), n) for n in trace.tensors]
 
     def forward(self, x: Tensor, widths: Widths | None = None) -> Tensor:
@@ -114,7 +117,13 @@ class SlimmableNetwork(nn.Module):
 
     def _sliced(self, x: Tensor, widths: Widths) -> Tensor:
         with self._attributes_at(widths):
-            return functional_call(self.model, self._slices(widths), (x,))
+            return self.call_with(self._slices(widths), x)
+
+    def call_with(self, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Run the model with ``tensors`` in place of those of its own parameters and buffers."""
+        # functional_call ties weights too, but leaves its tensors in a module that has two names.
+        tied = {other: tensors[name] for other, name in self._tied.items() if name in tensors}
+        return functional_call(self.model, tied | tensors, (x,), tie_weights=False)
 
     def _slices(self, widths: Widths) -> dict[str, Tensor]:
         slices = {}
@@ -125,11 +134,11 @@ class SlimmableNetwork(nn.Module):
             slices[name] = part.clone() if is_buffer and self.training else part
         return slices
 
-    def _attribute(self, path: str, attribute: str, widths: Widths) -> int | tuple[int, ...]:
+    def _attribute(self, path: str, attribute: str, widths: Widths) -> int | Sequence[int]:
         axes = self.trace.attributes[path, attribute]
         sizes = tuple(axis_size(axis, widths) for axis in axes)
         full = getattr(self.model.get_submodule(path), attribute)
-        return sizes if isinstance(full, tuple) else sizes[0]
+        return type(full)(sizes) if isinstance(full, tuple | list) else sizes[0]
 
     @contextmanager
     def _attributes_at(self, widths: Widths) -> Iterator[None]:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from joslim.calibration import recalibrate_batchnorm
 from joslim.channel_order import reordered
@@ -68,7 +67,7 @@ def _verify_orders(twin: "SlimmableNetwork", images: Tensor, generator: torch.Ge
 
     def same(chosen: dict[int, Tensor]) -> bool:
         tensors = reordered(twin.trace, twin.model, chosen)
-        return _equal(functional_call(twin.model, tensors, (images,)), expected)
+        return _equal(twin.call_with(tensors, images), expected)
 
     if not same(orders):
         wrong = [i for i, order in orders.items() if not same({i: order})]

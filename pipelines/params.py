@@ -47,7 +47,7 @@ class DataParams(_Section):
 
 
 class NetworkParams(_Section):
-    """The supernet."""
+    """The supernet: a name and weights as `joslim.networks.create` takes them."""
 
     name: str
     weights: str | None

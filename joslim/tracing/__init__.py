@@ -21,7 +21,8 @@ from joslim.tracing.axes import (
 )
 from joslim.tracing.graph import build_graph, result_of
 from joslim.tracing.rules import MODULES, apply_rule, read_parameter
-from joslim.tracing.walk import Walk, constant, runs_in
+from joslim.tracing.values import constant, runs_in
+from joslim.tracing.walk import Walk
 
 __all__ = [
     "Activation",
@@ -60,9 +61,9 @@ def trace(
         raise TracingError(f"min_width is {min_width}; expected 0 < min_width <= 1")
     if divisor is not None and divisor < 1:
         raise TracingError(f"divisor is {divisor}; expected a whole number >= 1")
-    graph_module = build_graph(model, example_input[:1], MODULES, leaves)
-    nodes = list(graph_module.graph.nodes)
-    walk = Walk(dict(model.named_modules()))
+    traced = build_graph(model, example_input[:1], MODULES, leaves)
+    nodes = list(traced.graph.nodes)
+    walk = Walk(dict(model.named_modules()), traced.computed_with)
     for node in nodes:
         if node.op == "output":
             for source in node.all_input_nodes:

@@ -88,6 +88,7 @@ class NetworkTrace:
         tensors: An axis per dimension for every parameter and buffer that a rule claimed.
         attributes: Attributes of layers that follow the widths, ``(module, attribute) -> axes``:
             integers, or tuples of as many integers as there are axes.
+        read: Those of the attributes that the network's own code reads as it runs.
         operations: All nodes that compute, in the order in which they run.
         activations: Tensors alive during inference.
         input_shape: Shape of one image, ``(channels, height, width)``.
@@ -97,6 +98,7 @@ class NetworkTrace:
     groups: tuple[ChannelGroup, ...]
     tensors: dict[str, tuple[Axis, ...]]
     attributes: dict[tuple[str, str], tuple[Axis, ...]]
+    read: frozenset[tuple[str, str]]
     operations: tuple[Operation, ...]
     activations: tuple[Activation, ...]
     input_shape: tuple[int, ...]

@@ -1,7 +1,8 @@
 """The network as a graph: every operation with the shapes, and the MACs, of a run on one image."""
 
+import operator
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -15,7 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from joslim.attention import SelfAttention
 from joslim.errors import TracingError
+from joslim.tracing import attributes
 from joslim.tracing.channels import Unfollowed
+from joslim.tracing.control_flow import Decisions, decided
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,25 @@ def memory_source(node: fx.Node) -> fx.Node | None:
     return node.meta.get("memory_source")
 
 
+@dataclass(frozen=True)
+class Traced:
+    """A network as a graph.
+
+    Attributes:
+        graph: Its operations, with what each gave.
+        computed_with: Attributes of modules, ``(module, name)``, that code used in arithmetic.
+    """
+
+    graph: fx.Graph
+    computed_with: frozenset[tuple[str, str]]
+
+
 def build_graph(
     model: nn.Module,
     image: Tensor,
     known: Collection[type[nn.Module]],
     leaves: tuple[type[nn.Module], ...],
-) -> fx.GraphModule:
+) -> Traced:
     """Trace ``model`` in eval mode and run it once on ``image``, ``(1, channels, height, width)``.
 
     Args:
@@ -77,8 +93,10 @@ def build_graph(
     own_attributes = set(vars(model))
     model.eval()
     try:
-        tracer = _Tracer(known, leaves)
-        graph_module = fx.GraphModule(model, _trace(tracer, model))
+        with attributes.named(dict(model.named_modules())) as uses:
+            graph = _trace(_Tracer(known, leaves, Decisions(image, uses)), model)
+            computed_with = frozenset(uses)
+        graph_module = fx.GraphModule(model, graph)
         _Recorder(graph_module).run(image)
     except TracingError:
         raise
@@ -93,7 +111,7 @@ def build_graph(
         for constant in set(vars(model)) - own_attributes:  # torch.fx leaves its constants there
             delattr(model, constant)
     _check_all_parts_run(model, graph_module)
-    return graph_module
+    return Traced(graph_module.graph, computed_with)
 
 
 class _Tracer(fx.Tracer):
@@ -102,11 +120,15 @@ class _Tracer(fx.Tracer):
     proxy_buffer_attributes = True
 
     def __init__(
-        self, known: Collection[type[nn.Module]], leaves: tuple[type[nn.Module], ...]
+        self,
+        known: Collection[type[nn.Module]],
+        leaves: tuple[type[nn.Module], ...],
+        decisions: Decisions,
     ) -> None:
         super().__init__()
         self._known = known
         self._leaves = leaves
+        self._decisions = decisions
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         is_one_operation = type(m) in self._known or isinstance(m, self._leaves)
@@ -122,7 +144,27 @@ class _Tracer(fx.Tracer):
             frame = frame.f_back
         return proxy
 
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        answer = self._decisions.value_of(obj.node, self)
+        if not isinstance(answer, bool | int | float):
+            return super().to_bool(obj)
+        self.create_proxy("call_function", decided, (obj,), {})
+        return bool(answer)
+
+    def iter(self, obj: fx.Proxy) -> Iterator[fx.Proxy]:
+        values = self._decisions.value_of(obj.node, self)
+        if not isinstance(values, tuple | list):
+            return super().iter(obj)
+        return iter([operator.getitem(obj, i) for i in range(len(values))])
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+        if self._decisions.running:
+            return attr_val.to("meta") if isinstance(attr_val, Tensor) else attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        if self._decisions.running:
+            return forward(*args, **kwargs)
         try:
             if isinstance(m, SelfAttention) and m.covers(*args, **kwargs):
                 return forward(*args, **kwargs)

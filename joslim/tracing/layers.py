@@ -5,9 +5,10 @@ from math import prod
 from torch import fx, nn
 
 from joslim.tracing.arguments import layer_of, source_of
-from joslim.tracing.channels import Axes, Unfollowed, fixed, moves, size_of
+from joslim.tracing.channels import Axes, Runs, Unfollowed, fixed, moves, size_of
 from joslim.tracing.graph import shape_of
-from joslim.tracing.walk import TensorValue, Walk
+from joslim.tracing.values import TensorValue
+from joslim.tracing.walk import Walk
 
 
 def own_by_layer(walk: Walk, node: fx.Node, **tensors: Axes) -> None:
@@ -15,6 +16,16 @@ def own_by_layer(walk: Walk, node: fx.Node, **tensors: Axes) -> None:
     for name, axes in tensors.items():
         if getattr(layer_of(walk, node), name) is not None:
             walk.own(node, f"{node.target}.{name}", axes)
+
+
+def images_in(batch: Runs) -> int:
+    """Images, or parts of them, in a batch made of one image.
+
+    Raises:
+        Unfollowed: If their number depends on channels.
+    """
+    keep_positions((batch,))
+    return size_of(batch)
 
 
 def keep_positions(axes: Axes) -> None:
@@ -37,7 +48,7 @@ def convolution(walk: Walk, node: fx.Node) -> TensorValue:
         raise Unfollowed("takes a single image, not a batch")
     spatial = fixed(shape_of(node)[2:])
     kernel = fixed(layer.kernel_size)
-    taps = prod(layer.kernel_size) * prod(map(size_of, spatial))
+    taps = images_in(batch) * prod(layer.kernel_size) * prod(map(size_of, spatial))
     name = str(node.target)
     if layer.groups == 1:
         outputs = walk.channels.new(name, layer.out_channels, members=[name])
@@ -64,9 +75,7 @@ def linear(walk: Walk, node: fx.Node) -> TensorValue:
     name = str(node.target)
     outputs = walk.channels.new(name, layer.out_features, members=[name])
     own_by_layer(walk, node, weight=(outputs, inputs), bias=(outputs,))
-    moving = [axis for axis in positions if moves(axis)]
-    still = prod(size_of(axis) for axis in positions if not moves(axis))
-    walk.count_macs(node, still, outputs, inputs, *moving)
+    walk.count_macs(node, 1, *positions, outputs, inputs)
     walk.follow(node, "in_features", inputs)
     walk.follow(node, "out_features", outputs)
     return TensorValue((*positions, outputs))
@@ -103,13 +112,13 @@ def layer_norm_2d(walk: Walk, node: fx.Node) -> TensorValue:
 
 
 def group_norm(walk: Walk, node: fx.Node) -> TensorValue:
-    """Statistics over groups of channels, which stay whole."""
+    """Statistics over groups of channels, which stay whole; or over all that there are."""
     layer = layer_of(walk, node)
     assert isinstance(layer, nn.GroupNorm)
     axes = walk.axes(source_of(node))
-    walk.follow(
-        node, "num_groups", walk.channels.divide(axes[1], layer.num_channels // layer.num_groups)
-    )
+    if layer.num_groups > 1:
+        units = walk.channels.divide(axes[1], layer.num_channels // layer.num_groups)
+        walk.follow(node, "num_groups", units)
     own_by_layer(walk, node, weight=(axes[1],), bias=(axes[1],))
     walk.follow(node, "num_channels", axes[1])
     return TensorValue(axes)

@@ -10,7 +10,8 @@ from joslim.tracing.arguments import argument, source_of
 from joslim.tracing.channels import Axes, Runs, Unfollowed, fixed, moves, size_of
 from joslim.tracing.graph import shape_of
 from joslim.tracing.layers import keep_positions
-from joslim.tracing.walk import TensorValue, Value, Walk
+from joslim.tracing.values import TensorValue, Value
+from joslim.tracing.walk import Walk
 
 IDENTITIES = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity, StochasticDepth)
 
@@ -24,6 +25,8 @@ def broadcast(walk: Walk, node: fx.Node) -> Value:
     """Tensors and numbers, element by element."""
     values = map(walk.value, node.all_input_nodes)
     operands = [value.axes for value in values if isinstance(value, TensorValue)]
+    if not operands:
+        raise Unfollowed("computes with their number")
     return TensorValue(reduce(partial(broadcast_axes, walk, node), operands))
 
 
@@ -71,17 +74,3 @@ def roll(walk: Walk, node: fx.Node) -> TensorValue:
     if not isinstance(dims, tuple | list) or not dims or any(moves(axes[dim]) for dim in dims):
         raise Unfollowed("changes the order of channels")
     return TensorValue(axes)
-
-
-def mean(walk: Walk, node: fx.Node) -> TensorValue:
-    """A mean over some dimensions, which become 1 or vanish."""
-    axes = walk.axes(source_of(node))
-    given = argument(node, 1, "dim")
-    dims = (given,) if isinstance(given, int) else given
-    if not isinstance(dims, tuple | list) or not all(isinstance(dim, int) for dim in dims):
-        raise Unfollowed("reduces dimensions that are not written out")
-    reduced = {dim % len(axes) for dim in dims}
-    if argument(node, 2, "keepdim", False):
-        one = fixed((1,))[0]
-        return TensorValue(tuple(one if i in reduced else axis for i, axis in enumerate(axes)))
-    return TensorValue(tuple(axis for i, axis in enumerate(axes) if i not in reduced))

@@ -1,32 +1,13 @@
-"""Products of tensors: linear maps by bare weights, matrix products, attention."""
+"""Products of two tensors, neither of which is a weight: matrix products, attention."""
 
-from math import prod
+from torch import fx
 
-from torch import fx, nn
-
-from joslim.tracing.arguments import argument, source_of
-from joslim.tracing.channels import Axes, Runs, Unfollowed, moves, size_of
+from joslim.tracing.arguments import argument
+from joslim.tracing.channels import Axes, Unfollowed, moves
+from joslim.tracing.graph import result_of
 from joslim.tracing.pointwise import broadcast_axes
-from joslim.tracing.walk import TensorValue, Walk, owner_of
-
-
-def functional_linear(walk: Walk, node: fx.Node) -> TensorValue:
-    """A linear map over the last dimension by a weight that is no layer's own operation."""
-    *positions, inputs = walk.axes(source_of(node))
-    weight, bias = argument(node, 1, "weight"), argument(node, 2, "bias")
-    outputs, read = walk.axes(weight)
-    layer = owner_of(weight)
-    of_layer = weight.op == "get_attr" and isinstance(walk.modules[layer], nn.Linear)
-    name = layer if of_layer else str(weight.target) if weight.op == "get_attr" else node.name
-    outputs = walk.tie(walk.channels.new(name, size_of(outputs), members=[name]), outputs, node)
-    walk.tie(read, inputs, node)
-    if bias is not None:
-        walk.tie(outputs, walk.axes(bias)[0], node)
-    if of_layer:
-        walk.follow(weight, "in_features", inputs)
-        walk.follow(weight, "out_features", outputs)
-    _count_macs(walk, node, (*positions, outputs, inputs))
-    return TensorValue((*positions, outputs))
+from joslim.tracing.values import TensorValue
+from joslim.tracing.walk import Walk
 
 
 def matrix_product(walk: Walk, node: fx.Node) -> TensorValue:
@@ -47,7 +28,7 @@ def attention(walk: Walk, node: fx.Node) -> TensorValue:
     if argument(node, 5, "is_causal", False) and (moves(query[-2]) or moves(key[-2])):
         raise Unfollowed("lets channels see those before them")
     mask = argument(node, 3, "attn_mask")
-    if mask is not None:
+    if isinstance(mask, fx.Node) and result_of(mask) is not None:
         logits = broadcast_axes(walk, node, logits, walk.axes(mask))
     return TensorValue(_product(walk, node, logits, value))
 
@@ -55,10 +36,5 @@ def attention(walk: Walk, node: fx.Node) -> TensorValue:
 def _product(walk: Walk, node: fx.Node, first: Axes, second: Axes) -> Axes:
     batch = broadcast_axes(walk, node, first[:-2], second[:-2])
     rows, inner, columns = first[-2], walk.tie(first[-1], second[-2], node), second[-1]
-    _count_macs(walk, node, (*batch, rows, inner, columns))
+    walk.count_macs(node, 1, *batch, rows, inner, columns)
     return (*batch, rows, columns)
-
-
-def _count_macs(walk: Walk, node: fx.Node, axes: tuple[Runs, ...]) -> None:
-    still = prod(size_of(axis) for axis in axes if not moves(axis))
-    walk.count_macs(node, still, *(axis for axis in axes if moves(axis)))

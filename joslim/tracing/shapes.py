@@ -11,9 +11,9 @@ from typing import Any
 from torch import fx
 
 from joslim.tracing.arguments import argument, layer_of, source_of
+from joslim.tracing.attributes import Attribute
 from joslim.tracing.channels import (
     Axes,
-    Run,
     Runs,
     Unfollowed,
     count,
@@ -22,7 +22,9 @@ from joslim.tracing.channels import (
     size_of,
 )
 from joslim.tracing.graph import result_of, shape_of
-from joslim.tracing.walk import Size, TensorValue, Value, Walk, constant, runs_in
+from joslim.tracing.parts import stretch
+from joslim.tracing.values import Size, TensorValue, Value, constant, runs_in
+from joslim.tracing.walk import Walk
 
 
 def attribute(walk: Walk, node: fx.Node) -> Value:
@@ -46,42 +48,39 @@ def unaffected(walk: Walk, node: fx.Node) -> Value:
     return constant(result_of(node))
 
 
-def multiply_sizes(walk: Walk, node: fx.Node) -> Value:
-    """A size times a number."""
-    first, second = (walk.size(operand) for operand in node.args)
-    if moves(first) and moves(second):
-        raise Unfollowed("multiplies two sizes that move")
-    moving, factor = (second, first) if moves(second) else (first, second)
-    return Size(walk.channels.scale(moving, size_of(factor)))
-
-
-def other_arithmetic(walk: Walk, node: fx.Node) -> Value:
-    """Numbers from sizes that are the same at all widths."""
-    if any(moves(walk.size(operand)) for operand in node.args):
-        raise Unfollowed("computes with the number of channels")
-    return constant(result_of(node))
-
-
-def divide_sizes(walk: Walk, node: fx.Node) -> Value:
-    """A size divided by a number: exactly, at all widths, or not at all."""
-    size, divisor = (walk.size(operand) for operand in node.args)
-    if moves(divisor):
-        raise Unfollowed("divides by a number of channels")
-    if not moves(size):
-        return Size(fixed((result_of(node),))[0])
-    by, total = size_of(divisor), count(size)
-    if all(block % by == 0 for block in total.values()):
-        return Size(tuple(Run(atom, block // by) for atom, block in total.items()))
-    return Size(walk.channels.split(size, by, f"node '{node.name}'"))
-
-
 def reshape(walk: Walk, node: fx.Node) -> TensorValue:
     """``x.view(*sizes)`` and ``x.reshape(*sizes)``, as methods or functions."""
-    given = node.args[1:] if len(node.args) > 1 else tuple(node.kwargs.values())[-1:]
-    if len(given) == 1 and isinstance(given[0], tuple | list):
-        given = tuple(given[0])
+    given = _sizes(walk, node)
     sizes = [None if size == -1 else walk.size(size) for size in given]
-    return reshaped(walk, node, sizes)
+    return reshaped(walk, node, sizes, given)
+
+
+def unflatten(walk: Walk, node: fx.Node) -> TensorValue:
+    """One dimension as several."""
+    axes = walk.axes(source_of(node))
+    dim = argument(node, 1, "dim") % len(axes)
+    given = argument(node, 2, "sizes")
+    if not isinstance(given, tuple | list):
+        raise Unfollowed("takes a computed list of sizes")
+    sizes = [None if size == -1 else walk.size(size) for size in given]
+    numbers = [None] * dim + list(given)
+    return reshaped(walk, node, [*axes[:dim], *sizes, *axes[dim + 1 :]], numbers)
+
+
+def _sizes(walk: Walk, node: fx.Node) -> tuple[Any, ...]:
+    """The sizes that an operation was given one by one, as a sequence, or as another's shape."""
+    given: Any = node.args[1:] or tuple(node.kwargs.values())[-1:]
+    if len(given) > 1:
+        return given
+    (entry,) = given
+    if isinstance(entry, fx.Node):
+        entry = walk.value(entry)
+    return tuple(entry) if isinstance(entry, tuple | list) else given
+
+
+def reshape_as(walk: Walk, node: fx.Node) -> TensorValue:
+    """``x.reshape_as(y)`` and ``x.view_as(y)``."""
+    return reshaped(walk, node, list(walk.axes(argument(node, 1, "other"))))
 
 
 def flatten(walk: Walk, node: fx.Node) -> TensorValue:
@@ -94,14 +93,20 @@ def flatten(walk: Walk, node: fx.Node) -> TensorValue:
     return reshaped(walk, node, [*axes[:start], None, *axes[end + 1 :]])
 
 
-def reshaped(walk: Walk, node: fx.Node, sizes: Sequence[Runs | None]) -> TensorValue:
-    """The same elements in the same order, in dimensions of ``sizes``; None is worked out."""
+def reshaped(
+    walk: Walk, node: fx.Node, sizes: Sequence[Runs | None], given: Sequence[Any] = ()
+) -> TensorValue:
+    """The same elements in the same order, in dimensions of ``sizes``; None is worked out.
+
+    Of the sizes as they were ``given``, an attribute of a module may be the one that moves: the
+    first, such as the number of heads before what each of them holds.
+    """
     axes = walk.axes(source_of(node))
     new_shape = shape_of(node)
     result: list[Runs] = []
     for old, new in _factors([size_of(axis) for axis in axes], new_shape):
         whole = _merge(walk, axes[old])
-        result += _divide(walk, whole, sizes[new], new_shape[new], f"node '{node.name}'")
+        result += _divide(walk, node, whole, sizes[new], new_shape[new], given[new])
     return TensorValue(tuple(result))
 
 
@@ -133,22 +138,31 @@ def _merge(walk: Walk, axes: Axes) -> Runs:
 
 
 def _divide(
-    walk: Walk, whole: Runs, sizes: Sequence[Runs | None], shape: Sequence[int], where: str
+    walk: Walk,
+    node: fx.Node,
+    whole: Runs,
+    sizes: Sequence[Runs | None],
+    shape: Sequence[int],
+    numbers: Sequence[Any],
 ) -> Axes:
     """One dimension as several, of which at most one moves."""
     given = [i for i, size in enumerate(sizes) if size is not None and moves(size)]
     free = [i for i, size in enumerate(sizes) if size is None]
     if not moves(whole) and not given:
         return fixed(shape)
-    if not given and not free:
+    named = [i for i, number in enumerate(numbers) if isinstance(number, Attribute)]
+    by_name = not given and not free
+    if by_name and not named:
         raise Unfollowed(f"writes down the number of channels in {tuple(shape)}")
     if len(given) > 1 or not moves(whole):
         raise Unfollowed("makes channels of something else")
-    at = (given or free)[0]
-    part = walk.channels.split(whole, prod(shape[:at]), where)
+    at = (given or free or named)[0]
+    part = walk.channels.split(whole, prod(shape[:at]), f"node '{node.name}'")
     part = walk.channels.divide(part, prod(shape[at + 1 :]))
+    if by_name:
+        walk.follow_numbers(node, [numbers[at]], [part])
     if given and count(part) != count(sizes[at] or ()):
-        raise Unfollowed("gives channels a size that belongs to others")
+        walk.channels.tie(part, sizes[at] or (), f"node '{node.name}'")
     return (*fixed(shape[:at]), part, *fixed(shape[at + 1 :]))
 
 
@@ -190,9 +204,7 @@ def unsqueeze(walk: Walk, node: fx.Node) -> TensorValue:
 def expand(walk: Walk, node: fx.Node) -> TensorValue:
     """Dimensions of size 1 repeated, without a copy."""
     axes = walk.axes(source_of(node))
-    given = node.args[1:]
-    if len(given) == 1 and isinstance(given[0], tuple | list):
-        given = tuple(given[0])
+    given = _sizes(walk, node)
     axes = (*fixed((1,) * (len(given) - len(axes))), *axes)
     result = []
     for axis, size in zip(axes, given, strict=True):
@@ -258,10 +270,11 @@ def index(walk: Walk, node: fx.Node) -> Value:
     looks_up = any(isinstance(bound, TensorValue) for bound in bounds)
     if looks_up and sum(key != slice(None) for key in keys) > 1:
         raise Unfollowed("looks up several dimensions")
-    return TensorValue(_indexed(walk, value.axes, keys, shape_of(node)))
+    return TensorValue(_indexed(walk, node, value.axes, keys))
 
 
-def _indexed(walk: Walk, axes: Axes, keys: list[object], shape: tuple[int, ...]) -> Axes:
+def _indexed(walk: Walk, node: fx.Node, axes: Axes, keys: list[object]) -> Axes:
+    shape = shape_of(node)
     remaining = iter(axes)
     result: list[Runs] = []
     for key in keys:
@@ -277,6 +290,8 @@ def _indexed(walk: Walk, axes: Axes, keys: list[object], shape: tuple[int, ...])
             if moves(axis):
                 raise Unfollowed("picks some of the channels")
             result += table.axes
+        elif moves(axis) and isinstance(key, slice):
+            result.append(stretch(walk, node, axis, key))
         elif moves(axis) or not isinstance(key, int | slice):
             raise Unfollowed("picks some of the channels")
         elif isinstance(key, slice):

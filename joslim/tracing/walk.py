@@ -1,14 +1,13 @@
 """The state of the graph walk: what every node gives in terms of channels, and what uses them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from math import ceil, gcd
-from typing import Any
+from collections.abc import Iterable, Sequence
+from math import ceil, gcd, prod
 
 from torch import fx, nn
 
 from joslim.errors import TracingError
+from joslim.tracing.attributes import Attribute, attributes_in
 from joslim.tracing.axes import (
     Activation,
     Axis,
@@ -26,67 +25,13 @@ from joslim.tracing.channels import (
     Unfollowed,
     atoms_of,
     fixed,
+    moves,
     resolve,
+    size_of,
 )
-from joslim.tracing.graph import Shape, held_until, memory_source, shape_of
+from joslim.tracing.graph import held_until, memory_source, shape_of
+from joslim.tracing.values import Size, TensorValue, Value, constant, tensors_in
 from joslim.widths import ChannelGroup, default_divisor
-
-
-@dataclass(frozen=True)
-class TensorValue:
-    """A tensor, by its dimensions."""
-
-    axes: Axes
-
-
-@dataclass(frozen=True)
-class Size:
-    """An integer that equals the size of ``runs``, such as ``x.shape[1]``."""
-
-    runs: Runs
-
-
-Value = TensorValue | Size | tuple["Value", ...] | None
-"""What a node gives: tensors, sizes, sequences of these, or what no channel decides."""
-
-
-def constant(result: Any) -> Value:
-    """A result that depends on no channel."""
-    if isinstance(result, Shape):
-        return TensorValue(fixed(result.sizes))
-    if isinstance(result, int):
-        return Size(fixed((result,))[0])
-    if isinstance(result, tuple | list):
-        return tuple(map(constant, result))
-    return tuple(map(constant, result.values())) if isinstance(result, dict) else None
-
-
-def runs_in(value: Value) -> Iterator[Runs]:
-    """All dimensions and sizes that a value holds."""
-    for part in _parts(value):
-        if isinstance(part, TensorValue):
-            yield from part.axes
-        else:
-            yield part.runs
-
-
-def tensors_in(value: Value) -> Iterator[Axes]:
-    """The dimensions of each tensor that a value holds."""
-    return (part.axes for part in _parts(value) if isinstance(part, TensorValue))
-
-
-def _parts(value: Value) -> Iterator[TensorValue | Size]:
-    if isinstance(value, tuple):
-        for part in value:
-            yield from _parts(part)
-    elif value is not None:
-        yield value
-
-
-def owner_of(node: fx.Node) -> str:
-    """The layer that a node calls, or whose parameter it reads."""
-    name = str(node.target)
-    return name if node.op == "call_module" else name.rpartition(".")[0]
 
 
 class Walk:
@@ -98,13 +43,19 @@ class Walk:
         values: What every node visited so far gives.
     """
 
-    def __init__(self, modules: dict[str, nn.Module]) -> None:
+    def __init__(
+        self,
+        modules: dict[str, nn.Module],
+        computed_with: frozenset[tuple[str, str]] = frozenset(),
+    ) -> None:
         self.modules = modules
+        self._computed_with = computed_with
         self.channels = Channels()
         self.values: dict[fx.Node, Value] = {}
         self._names: dict[int, str] = {}
         self._tensors: dict[str, Axes] = {}
         self._attributes: dict[tuple[str, str], Axes] = {}
+        self._readers: dict[tuple[str, str], set[fx.Node]] = defaultdict(set)
         self._macs: dict[fx.Node, list[tuple[int, Axes]]] = defaultdict(list)
 
     def axes(self, node: object) -> Axes:
@@ -123,11 +74,15 @@ class Walk:
 
     def value(self, argument: object) -> Value:
         """What an argument of an operation stands for."""
+        if isinstance(argument, Size):
+            return argument
         return self.values[argument] if isinstance(argument, fx.Node) else constant(argument)
 
     def tie(self, first: Runs, second: Runs, node: fx.Node) -> Runs:
         """Force two dimensions to agree; where they cannot, freeze both."""
-        where = f"node '{node.name}'"
+        return self._agree(first, second, f"node '{node.name}'")
+
+    def _agree(self, first: Runs, second: Runs, where: str) -> Runs:
         try:
             self.channels.tie(first, second, where)
         except Unfollowed as reason:
@@ -161,23 +116,63 @@ class Walk:
             self.tie(first, second, node)
 
     def follow(self, node: fx.Node, attribute: str, *axes: Runs) -> None:
-        """Note an attribute of a layer that equals the size of ``axes``, or all their sizes.
+        """Note an attribute of the layer that equals the size of ``axes``, or all their sizes."""
+        self.describe(str(node.target), attribute, *axes)
 
-        Args:
-            node: Calls the layer, or reads a parameter of it.
-            attribute: Its name in the layer.
-            axes: One for an integer, several for a tuple.
+    def describe(self, path: str, attribute: str, *axes: Runs) -> None:
+        """Note an attribute of the module at ``path`` that equals the sizes of ``axes``."""
+        known = self._attributes.setdefault((path, attribute), axes)
+        for first, second in zip(known, axes, strict=True):
+            if first is not second:
+                self._agree(first, second, f"'{path}.{attribute}'")
+
+    def follow_numbers(self, node: fx.Node, numbers: Sequence[int], axes: Sequence[Runs]) -> None:
+        """Tie integers that an operation was given to the sizes that they must have.
+
+        Raises:
+            Unfollowed: If one that must move is not an attribute of a module, or if the network's
+                code also computes with that attribute.
         """
-        self._attributes[owner_of(node), attribute] = axes
+        known: dict[tuple[str, str], dict[int | None, Runs]] = defaultdict(dict)
+        for number, runs in zip(numbers, axes, strict=True):
+            if isinstance(number, Attribute):
+                whole = runs * number.share
+                self.tie(known[number.key].setdefault(number.index, whole), whole, node)
+            elif moves(runs):
+                raise Unfollowed(
+                    f"writes down the number of channels in {tuple(map(int, numbers))}"
+                )
+        for (path, name), entries in known.items():
+            if not any(map(moves, entries.values())):
+                continue
+            if (path, name) in self._computed_with:
+                raise Unfollowed(f"reads '{name}', which the network's code also computes with")
+            if None in entries:
+                followed: Axes = (entries[None],)
+            else:
+                full = fixed(getattr(self.modules[path], name))
+                followed = tuple(entries.get(i, runs) for i, runs in enumerate(full))
+            self.describe(path, name, *followed)
+            self._readers[path, name].add(node)
 
     def count_macs(self, node: fx.Node, scale: int, *axes: Runs) -> None:
         """Note multiply-accumulates of ``node``: ``scale`` times the sizes of ``axes``."""
-        self._macs[node].append((scale, axes))
+        still = prod(size_of(axis) for axis in axes if not moves(axis))
+        self._macs[node].append((scale * still, tuple(filter(moves, axes))))
+
+    def macs_of(self, node: fx.Node) -> int:
+        """The multiply-accumulates of ``node`` that were noted, in the full network."""
+        return sum(scale * prod(map(size_of, axes)) for scale, axes in self._macs[node])
+
+    def measure_macs(self, node: fx.Node, macs: int) -> None:
+        """Count a fixed number of multiply-accumulates for ``node``, and nothing else."""
+        self._macs[node] = [(macs, ())] if macs else []
 
     def result(
         self, nodes: Sequence[fx.Node], min_width: float, divisor: int | None
     ) -> NetworkTrace:
         """Number the groups and describe everything by them."""
+        self._keep_what_others_read(nodes)
         roots = [a for a in self.channels.roots() if a.members and not a.is_interface]
         index = {root: i for i, root in enumerate(roots)}
 
@@ -202,6 +197,7 @@ class Walk:
             groups=groups,
             tensors={name: resolved(axes) for name, axes in self._tensors.items()},
             attributes={key: resolved(axes) for key, axes in self._attributes.items()},
+            read=frozenset(self._readers),
             operations=tuple(
                 Operation(
                     node.name,
@@ -218,6 +214,14 @@ class Walk:
             input_shape=next(shape_of(node) for node in nodes if node.op == "placeholder")[1:],
             graph=nodes[0].graph,
         )
+
+    def _keep_what_others_read(self, nodes: Sequence[fx.Node]) -> None:
+        """Freeze attributes that some operation follows and another takes for a fixed number."""
+        for node in nodes:
+            for number in attributes_in((node.args, node.kwargs)):
+                if number.key in self._readers and node not in self._readers[number.key]:
+                    reason = f"node '{node.name}' reads '{number.name}' as a fixed number"
+                    self.freeze(self._attributes[number.key], reason)
 
     def _lifetimes(self, nodes: Sequence[fx.Node]) -> Iterable[tuple[Axes, int, int]]:
         step = {node: i for i, node in enumerate(nodes)}

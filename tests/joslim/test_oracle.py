@@ -31,12 +31,12 @@ def _torchvision(name: str) -> Callable[[], nn.Module]:
 
 
 ALIKE: dict[str, Callable[[], nn.Module]] = {
-    **{f"resnet{n}": partial(joslim.networks.create, f"resnet{n}", 10) for n in (20, 56)},
+    **{f"resnet{n}": partial(joslim.networks.create, f"resnet{n}", 10) for n in (20, 32, 44, 56)},
     **{
         name: _torchvision(name)
         for name in (
-            "resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "mnasnet0_5",
-            "efficientnet_b0", "squeezenet1_1", "googlenet",
+            "alexnet", "resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small",
+            "mobilenet_v3_large", "mnasnet0_5", "efficientnet_b0", "squeezenet1_1", "googlenet",
         )
     },
     "densenet": lambda: DenseNet(8, (2, 3, 2, 2), 16, num_classes=10),
