@@ -3,7 +3,8 @@
 `python -m benchmarks.networks` prints the tables of docs/networks.md and writes them there: all of
 torchvision's networks, and one of each of timm's families if timm is installed. It needs no
 weights: networks are built, traced and run on the meta device, torchvision's at 224 × 224 pixels,
-timm's at the size of their configuration.
+timm's at the size of their configuration. `benchmarks.speed`, `benchmarks.latency` and
+`benchmarks.rounding` follow, which need an idle machine and also run by themselves.
 """
 
 import importlib.util
@@ -21,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import joslim
+from benchmarks import latency, rounding, speed
 
 NUM_WIDTHS = 20
 TABLE = Path(__file__).parent.parent / "docs" / "networks.md"
@@ -154,10 +156,13 @@ def write(names: Sequence[str], source: str) -> None:
 
 
 def main() -> None:
-    """Measure all networks."""
+    """Measure all networks, then memory, speed, latency and rounding."""
     write(zoo(), "torchvision")
     if importlib.util.find_spec("timm"):
         write(TIMM, "timm")
+    for part in (speed, latency, rounding):
+        print(f"\n{part.__doc__.partition(chr(10))[0]}\n")
+        part.main()
 
 
 if __name__ == "__main__":
