@@ -9,11 +9,18 @@ from joslim.data.images import unit_range
 from joslim.memory_format import fast_memory_format
 from joslim.training import learning_rate_at, make_optimizer, sandwich_step
 from joslim.training_config import TrainingConfig
+from pipelines.front import BATCH
 from pipelines.progress import track
 
 
 def train_independently(
-    model: nn.Module, data: ImageSet, config: TrainingConfig, num_steps: int, seed: int
+    model: nn.Module,
+    data: ImageSet,
+    config: TrainingConfig,
+    *,
+    num_steps: int,
+    calibration_images: int,
+    seed: int,
 ) -> nn.Module:
     """Train ``model`` from fresh weights as the full width of a supernet is trained.
 
@@ -44,7 +51,7 @@ def train_independently(
             label_smoothing=config.label_smoothing,
         )
         optimizer.step()
-    batches = data.images[:2048].split(512)
+    batches = data.images[:calibration_images].split(BATCH)
     recalibrate_batchnorm([model], (unit_range(images) for images in batches))
     return model
 

@@ -19,21 +19,19 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
 from benchmarks import machine
 from benchmarks.independent import train_independently
 from joslim.evaluation import measure
-from joslim.threads import use_suitable_threads
-from joslim.training import Trainer
 from pipelines import paths
 from pipelines.front import BATCH, Subnetworks, front_metrics, measure_candidates, parse_widths
-from pipelines.objective import make_strategy
-from pipelines.params import Params, read_params
+from pipelines.git import git
+from pipelines.params import read_params
 from pipelines.prepare import DataInfo, load_split
 from pipelines.progress import track
+from pipelines.train import make_trainer, training_key
 
 RESULTS = Path("benchmarks/results/strategies")
 CHECKPOINTS = paths.STATE / "benchmarks" / "strategies"
@@ -55,6 +53,8 @@ def main() -> None:
         for case in product(chosen.seeds, chosen.objectives, chosen.strategies):
             run_once(*case)
     rows = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
+    if not rows:
+        raise SystemExit(f"{RESULTS} holds no results yet; run this without --table")
     print(summary(pd.DataFrame(rows)))
     print("\n" + ", ".join(f"{k} {v}" for k, v in rows[-1]["machine"].items()))
 
@@ -62,24 +62,28 @@ def main() -> None:
 def run_once(seed: int, objective: str, strategy: str) -> None:
     """Run a case, unless it is finished or another process runs it."""
     name = f"{objective}-{strategy}-{seed}"
-    result, folder = RESULTS / f"{name}.json", CHECKPOINTS / name
-    folder.mkdir(parents=True, exist_ok=True)
+    result = RESULTS / f"{name}.json"
+    CHECKPOINTS.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / "lock", blocking=False):
+        with FileLock(CHECKPOINTS / f"{name}.lock", blocking=False):
             if not result.exists():
                 print(f"{name}:", flush=True)
-                row = run(seed, objective, strategy, folder)
-                result.write_text(json.dumps(row, indent=1) + "\n")
+                row = run(seed, objective, strategy)
+                draft = CHECKPOINTS / result.name
+                draft.write_text(json.dumps(row, indent=1) + "\n")
+                draft.replace(result)
     except Timeout:
         print(f"{name}: runs in another process")
 
 
-def run(seed: int, objective: str, strategy: str, folder: Path) -> dict[str, Any]:
+def run(seed: int, objective: str, strategy: str) -> dict[str, Any]:
     """Train one supernet, measure its front, and compare with independent training."""
-    params = read_params().model_copy(update={"seed": seed})
-    trainer = make_trainer(params, objective, strategy)
+    params, info = read_params(), DataInfo.load()
+    drawn = params.search.model_copy(update={"strategy": strategy, "objective": objective})
+    params = params.model_copy(update={"seed": seed, "search": drawn})
+    trainer = make_trainer(params, params.network_spec(len(info.classes), info.mean, info.std))
     start = time.perf_counter()
-    steps = trainer.run(folder / "checkpoint.pt")
+    steps = trainer.run(CHECKPOINTS / training_key(params, info) / "checkpoint.pt")
     for _ in track(steps, "training", position=lambda p: (p.step, p.num_steps)):
         pass
     minutes = (time.perf_counter() - start) / 60
@@ -90,7 +94,8 @@ def run(seed: int, objective: str, strategy: str, folder: Path) -> dict[str, Any
     front = table[table["on_front"]]
     row: dict[str, Any] = {
         "strategy": strategy, "objective": objective, "seed": seed, "steps": trainer.num_steps,
-        "minutes": minutes, **front_metrics(table, cost),
+        "commit": git("rev-parse", "--short=12", "HEAD"), "minutes": minutes,
+        **front_metrics(table, cost),
     }  # fmt: skip
     full = subnetworks.get(trainer.network.space.full)
     row["full_test_top1"] = measure(full, test.batches(BATCH)).top1
@@ -98,7 +103,12 @@ def run(seed: int, objective: str, strategy: str, folder: Path) -> dict[str, Any
         within = front[front["objective"] <= fraction * cost.full]
         widths = parse_widths(within.loc[within["val_top1"].idxmax(), "widths"])
         alone = train_independently(
-            trainer.network.extract(widths), train, params.training, trainer.num_steps, seed
+            trainer.network.extract(widths),
+            train,
+            params.training,
+            num_steps=trainer.num_steps,
+            calibration_images=params.front.calibration_images,
+            seed=seed,
         )
         row |= {
             f"top1_{fraction:.0%}": _top1(subnetworks.get(widths), test),
@@ -106,17 +116,6 @@ def run(seed: int, objective: str, strategy: str, folder: Path) -> dict[str, Any
             f"widths_{fraction:.0%}": widths,
         }
     return row | {"machine": machine.describe()}
-
-
-def make_trainer(params: Params, objective: str, strategy: str) -> Trainer:
-    """A supernet with fresh weights and the strategy that draws its widths."""
-    info = DataInfo.load()
-    torch.manual_seed(params.seed)
-    network = params.network_spec(len(info.classes), info.mean, info.std).build()
-    use_suitable_threads(network, params.training.batch_size)
-    chosen = params.search.model_copy(update={"strategy": strategy, "objective": objective})
-    drawn = make_strategy(params.model_copy(update={"search": chosen}), network)
-    return Trainer(network, drawn, load_split("train"), params.training, seed=params.seed)
 
 
 def _top1(model: nn.Module, images: Any) -> float:

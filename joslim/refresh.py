@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from joslim import costs
 from joslim.calibration import batch_statistics
-from joslim.costs import Cost
 from joslim.search import Strategy
 from joslim.slimmable_network import SlimmableNetwork
 from joslim.widths import Widths
@@ -26,7 +26,6 @@ def refresh_history(
     images: Tensor,
     labels: Tensor,
     *,
-    macs: Cost | None = None,
     max_macs: float = inf,
 ) -> list[Widths]:
     """Tell ``strategy`` the loss of every ``visited`` width configuration under today's weights.
@@ -39,7 +38,6 @@ def refresh_history(
         visited: The longest unmeasured first; new ones before all others.
         images: One batch of held-out training images in [0, 1]; batch norm uses its statistics.
         labels: ``(batch,)`` class indices.
-        macs: Counts what measuring takes; needed with ``max_macs``.
         max_macs: Multiply-accumulates to spend; by default all are measured.
 
     Returns:
@@ -50,10 +48,10 @@ def refresh_history(
     history = strategy.history
     last = dict(zip(history.widths, history.losses.tolist(), strict=True))
     today: dict[Widths, float] = {}
-    spent, known = 0.0, 0
+    macs, spent, known = costs.macs(network), 0.0, 0
     with batch_statistics(network):
         for widths in visited:
-            spent += len(images) * macs(widths) if macs else 0.0
+            spent += len(images) * macs(widths)
             if spent > max_macs and widths in last and known >= FEWEST:
                 break
             today[widths] = F.cross_entropy(network(images, widths), labels).item()

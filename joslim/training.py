@@ -192,7 +192,6 @@ class Trainer:
             self._visited,
             images.to(memory_format=self._layout),
             labels,
-            macs=self._macs,
             max_macs=max_macs,
         )
 

@@ -58,9 +58,7 @@ def test_the_rest_follow_the_line_of_those_measured_again(
     today = {widths: true_loss(network, widths) for widths in visited}
     for widths, loss in today.items():
         strategy.tell(widths, 2 * loss + 1)
-    order = refresh_history(
-        network, strategy, visited, IMAGES, LABELS, macs=costs.macs(network), max_macs=1
-    )
+    order = refresh_history(network, strategy, visited, IMAGES, LABELS, max_macs=1)
     assert order == [*visited[FEWEST:], *visited[:FEWEST]]
     assert told(strategy) == pytest.approx(today, rel=1e-4)
 
@@ -71,9 +69,7 @@ def test_new_ones_are_measured_whatever_it_costs(
     old, new = some_widths(network, 8)[:6], some_widths(network, 8)[6:]
     for widths in old:
         strategy.tell(widths, 3.0)
-    refresh_history(
-        network, strategy, [*new, *old], IMAGES, LABELS, macs=costs.macs(network), max_macs=1
-    )
+    refresh_history(network, strategy, [*new, *old], IMAGES, LABELS, max_macs=1)
     expected = {widths: true_loss(network, widths) for widths in [*new, *old[:FEWEST]]}
     found = told(strategy)
     assert {widths: found[widths] for widths in expected} == pytest.approx(expected)
@@ -89,5 +85,5 @@ def test_a_budget_buys_as_many_as_it_pays_for(
         strategy.tell(widths, 3.0)
     macs = costs.macs(network)
     budget = len(IMAGES) * sum(macs(widths) for widths in visited[:7])
-    order = refresh_history(network, strategy, visited, IMAGES, LABELS, macs=macs, max_macs=budget)
+    order = refresh_history(network, strategy, visited, IMAGES, LABELS, max_macs=budget)
     assert order == [*visited[7:], *visited[:7]]
