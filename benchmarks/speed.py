@@ -28,7 +28,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "vit, 2 layers": (lambda: VisionTransformer(64, 16, 2, 12, 768, 3072, num_classes=10), 64),
 }
 NUM_WIDTHS = 5
-ROUNDS = 15
+ROUNDS = 51
 
 
 def main() -> None:

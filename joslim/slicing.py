@@ -17,17 +17,22 @@ def tensor_at(model: nn.Module, name: str) -> Tensor:
     return getattr(model.get_submodule(path), leaf)
 
 
-def tied_names(model: nn.Module) -> dict[str, str]:
-    """Further names of parameters that several modules share, and the first name of each."""
+Place = tuple[dict[str, Tensor | None], str]
+"""A module's dictionary of parameters or buffers, and a name in it."""
+
+
+def places(model: nn.Module) -> dict[str, list[Place]]:
+    """Where each parameter and buffer is, by its first name; modules may share a parameter."""
+    found: dict[str, list[Place]] = {}
     first: dict[int, str] = {}
-    tied = {}
     for path, module in model.named_modules():
-        for leaf, parameter in module.named_parameters(recurse=False):
-            name = f"{path}.{leaf}" if path else leaf
-            known = first.setdefault(id(parameter), name)
-            if known != name:
-                tied[name] = known
-    return tied
+        for registry in (module._parameters, module._buffers):
+            for leaf, tensor in registry.items():
+                if tensor is None:
+                    continue
+                name = f"{path}.{leaf}" if path else leaf
+                found.setdefault(first.setdefault(id(tensor), name), []).append((registry, leaf))
+    return found
 
 
 def take(tensor: Tensor, axes: tuple[Axis, ...], widths: Widths) -> Tensor:
@@ -35,9 +40,9 @@ def take(tensor: Tensor, axes: tuple[Axis, ...], widths: Widths) -> Tensor:
 
     A view, unless an axis has several parts (after a concatenation), which must be gathered.
     """
-    for dim, axis in enumerate(axes):
+    for dim, (axis, full) in enumerate(zip(axes, tensor.shape, strict=True)):
         size = axis_size(axis, widths)
-        if size == tensor.shape[dim]:
+        if size == full:
             continue
         if len(axis) == 1:
             tensor = tensor.narrow(dim, 0, size)

@@ -11,12 +11,11 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from joslim import channel_order, tracing, verification
 from joslim.errors import TracingError
 from joslim.lowering import lowered
-from joslim.slicing import take, tensor_at, tied_names
+from joslim.slicing import places, take, tensor_at
 from joslim.tracing import NetworkTrace, axis_size
 from joslim.widths import Widths, WidthSpace
 
@@ -74,8 +73,7 @@ class SlimmableNetwork(nn.Module):
         self._read_by_forward = [
             key for key in trace.attributes if key in trace.read or key[1] in READ_BY_FORWARD
         ]
-        self._tied = tied_names(model)
-        self._owners = [(model.get_submodule(n.rpartition(".")[0]), n) for n in trace.tensors]
+        self._places = places(model)
 
     def forward(self, x: Tensor, widths: Widths | None = None) -> Tensor:
         """Run at ``widths`` (1..full per group); the full network by default.
@@ -120,16 +118,27 @@ class SlimmableNetwork(nn.Module):
             return self.call_with(self._slices(widths), x)
 
     def call_with(self, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
-        """Run the model with ``tensors`` in place of those of its own parameters and buffers."""
-        # functional_call ties weights too, but leaves its tensors in a module that has two names.
-        tied = {other: tensors[name] for other, name in self._tied.items() if name in tensors}
-        return functional_call(self.model, tied | tensors, (x,), tie_weights=False)
+        """Run the model with ``tensors`` in place of those of its own parameters and buffers.
+
+        `torch.func.functional_call` does the same, but looks up every name at every call.
+        """
+        replaced = []
+        try:
+            for name, tensor in tensors.items():
+                for registry, leaf in self._places[name]:
+                    replaced.append((registry, leaf, registry[leaf]))
+                    registry[leaf] = tensor
+            return self.model(x)
+        finally:
+            for registry, leaf, tensor in replaced:
+                registry[leaf] = tensor
 
     def _slices(self, widths: Widths) -> dict[str, Tensor]:
         slices = {}
-        for module, name in self._owners:
-            tensor = getattr(module, name.rpartition(".")[2])
-            part = take(tensor, self.trace.tensors[name], widths)
+        for name, axes in self.trace.tensors.items():
+            registry, leaf = self._places[name][0]
+            tensor = registry[leaf]
+            part = take(tensor, axes, widths)
             is_buffer = not isinstance(tensor, nn.Parameter)
             slices[name] = part.clone() if is_buffer and self.training else part
         return slices

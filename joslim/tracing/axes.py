@@ -33,6 +33,8 @@ Axis = tuple[Part, ...]
 
 def axis_size(axis: Axis, widths: Widths) -> int:
     """Elements along ``axis`` at ``widths``."""
+    if len(axis) == 1:
+        return axis[0].size(widths)
     return sum(part.size(widths) for part in axis)
 
 

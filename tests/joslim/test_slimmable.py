@@ -102,6 +102,16 @@ def test_subnetworks_leave_the_running_statistics_alone():
     assert not torch.equal(network.model.norm.running_mean, before)
 
 
+def test_weights_are_whole_again_after_a_pass_that_fails():
+    x = torch.randn(2, 1, 28, 28)
+    network = joslim.slimmable(joslim.networks.create("resnet8", 10, in_channels=1), x).eval()
+    before = dict(network.named_parameters()) | dict(network.named_buffers())
+    with pytest.raises(RuntimeError, match="channels"):
+        network(torch.randn(2, 3, 28, 28), network.space.smallest)
+    after = dict(network.named_parameters()) | dict(network.named_buffers())
+    assert all(after[name] is tensor for name, tensor in before.items())
+
+
 def test_groups_of_a_residual_network():
     network = joslim.slimmable(joslim.networks.create("resnet20", 10), torch.randn(1, 3, 32, 32))
     groups = {group.name: group for group in network.space.groups}
