@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ def tensor_at(model: nn.Module, name: str) -> Tensor:
     return getattr(model.get_submodule(path), leaf)
 
 
-Place = tuple[dict[str, Tensor | None], str]
+Place = tuple[dict[str, Any], str]
 """A module's dictionary of parameters or buffers, and a name in it."""
 
 
