@@ -7,7 +7,8 @@ measures its front as stage ``front`` does, and then trains a dense network from
 widths of the best sub-networks within 25, 50 and 75 % of the full cost, for as many steps. What is
 best is decided on ``val``; accuracies are of ``test``. Every finished case is a file in
 ``benchmarks/results/strategies`` and is not run again; an unfinished one continues from its
-checkpoint. Several of these commands may run side by side. ``--table`` only prints the tables.
+checkpoint. Several of these commands may run side by side. ``--table`` only prints the table and
+draws the picture, ``docs/strategies.png``.
 """
 
 import argparse
@@ -24,6 +25,8 @@ from torch import nn
 
 from benchmarks import machine
 from benchmarks.independent import train_independently
+from benchmarks.strategies_report import FRACTIONS, draw, hypervolume, summary
+from joslim.data import ImageSet
 from joslim.evaluation import measure
 from pipelines import paths
 from pipelines.front import BATCH, Subnetworks, front_metrics, measure_candidates, parse_widths
@@ -36,8 +39,6 @@ from pipelines.train import make_trainer, training_key
 RESULTS = Path("benchmarks/results/strategies")
 CHECKPOINTS = paths.STATE / "benchmarks" / "strategies"
 STRATEGIES = ("joslim", "slim", "two-stage")
-FRACTIONS = (0.25, 0.5, 0.75)
-"""Of the full network's cost."""
 
 
 def main() -> None:
@@ -55,7 +56,9 @@ def main() -> None:
     rows = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
     if not rows:
         raise SystemExit(f"{RESULTS} holds no results yet; run this without --table")
-    print(summary(pd.DataFrame(rows)))
+    table = pd.DataFrame(rows)
+    print(summary(table))
+    draw(table)
     print("\n" + ", ".join(f"{k} {v}" for k, v in rows[-1]["machine"].items()))
 
 
@@ -91,17 +94,20 @@ def run(seed: int, objective: str, strategy: str) -> dict[str, Any]:
     subnetworks = Subnetworks(trainer.network, train, params.front.calibration_images)
     cost = trainer.strategy.cost
     table = measure_candidates(subnetworks, trainer.strategy, val, params.front)
-    front = table[table["on_front"]]
+    front = table[table["on_front"]].assign(fraction=lambda t: t["objective"] / cost.full)
+    found = map(parse_widths, front["widths"])
+    front["test_top1"] = [_top1(subnetworks.get(widths), test) for widths in found]
     row: dict[str, Any] = {
         "strategy": strategy, "objective": objective, "seed": seed, "steps": trainer.num_steps,
         "commit": git("rev-parse", "--short=12", "HEAD"), "minutes": minutes,
         **front_metrics(table, cost),
+        "test_hypervolume": hypervolume(front, "test_top1"),
+        "full_test_top1": _top1(subnetworks.get(trainer.network.space.full), test),
+        "front": front[["fraction", "val_top1", "test_top1"]].to_dict("list"),
     }  # fmt: skip
-    full = subnetworks.get(trainer.network.space.full)
-    row["full_test_top1"] = measure(full, test.batches(BATCH)).top1
     for fraction in FRACTIONS:
-        within = front[front["objective"] <= fraction * cost.full]
-        widths = parse_widths(within.loc[within["val_top1"].idxmax(), "widths"])
+        best = front[front["fraction"] <= fraction].nlargest(1, "val_top1").iloc[0]
+        widths = parse_widths(best["widths"])
         alone = train_independently(
             trainer.network.extract(widths),
             train,
@@ -111,40 +117,15 @@ def run(seed: int, objective: str, strategy: str) -> dict[str, Any]:
             seed=seed,
         )
         row |= {
-            f"top1_{fraction:.0%}": _top1(subnetworks.get(widths), test),
+            f"top1_{fraction:.0%}": best["test_top1"],
             f"independent_{fraction:.0%}": _top1(alone, test),
             f"widths_{fraction:.0%}": widths,
         }
     return row | {"machine": machine.describe()}
 
 
-def _top1(model: nn.Module, images: Any) -> float:
+def _top1(model: nn.Module, images: ImageSet) -> float:
     return measure(model, images.batches(BATCH)).top1
-
-
-def summary(rows: pd.DataFrame) -> str:
-    """Mean ± standard deviation over the seeds, by objective and strategy, in Markdown."""
-    for fraction in FRACTIONS:
-        name = f"{fraction:.0%}"
-        rows[f"gap_{name}"] = rows[f"independent_{name}"] - rows[f"top1_{name}"]
-    rows["gap"] = rows[[f"gap_{fraction:.0%}" for fraction in FRACTIONS]].mean(axis=1)
-    head = [f"top-1 at {fraction:.0%}" for fraction in FRACTIONS]
-    lines = [
-        f"| objective | strategy | seeds | hypervolume | {' | '.join(head)} | gap to independent "
-        "training, points | minutes |",
-        "|---|---|---:|---:|" + "---:|" * (len(head) + 2),
-    ]
-    for (objective, strategy), found in rows.groupby(["objective", "strategy"]):
-        cells = [objective, strategy, str(len(found)), _spread(found["hypervolume"], 1, 4)]
-        cells += [_spread(found[f"top1_{f:.0%}"], 100, 2) for f in FRACTIONS]
-        cells += [_spread(found["gap"], 100, 2), _spread(found["minutes"], 1, 1)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _spread(values: pd.Series, scale: float, digits: int) -> str:
-    deviation = f" ± {scale * values.std():.{digits}f}" if len(values) > 1 else ""
-    return f"{scale * values.mean():.{digits}f}{deviation}"
 
 
 if __name__ == "__main__":

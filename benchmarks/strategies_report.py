@@ -1,0 +1,99 @@
+"""What `benchmarks.strategies` found, as a table and as a picture."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from joslim import pareto
+from pipelines.pictures.style import COST_NAMES, PALETTE, save, styled
+
+PICTURE = Path("docs/strategies.png")
+FRACTIONS = (0.25, 0.5, 0.75)
+"""Of the full network's cost."""
+
+COLORS = {"joslim": "blue", "two-stage": "teal", "slim": "orange", "tpe": "muted"}
+
+
+def hypervolume(front: pd.DataFrame, top1: str) -> float:
+    """Of the error ``1 - top1`` and the column ``fraction``, below (1, 1)."""
+    errors, fractions = (torch.tensor(front[name].to_numpy()) for name in (top1, "fraction"))
+    return pareto.hypervolume(1 - errors, fractions, (1.0, 1.0))
+
+
+def summary(rows: pd.DataFrame) -> str:
+    """Mean ± standard deviation over the seeds, by objective and strategy, in Markdown.
+
+    The gap is independent training's top-1 less the slice's, the mean over `FRACTIONS`.
+    """
+    columns = {"hypervolume": (1, 4), "test_hypervolume": (1, 4)}
+    columns |= {f"top1_{fraction:.0%}": (100, 2) for fraction in FRACTIONS}
+    columns |= {"gap": (100, 2), "minutes": (1, 1)}
+    rows = rows.assign(gap=_gaps(rows).mean(axis=1))
+    found = rows.groupby(["objective", "strategy"])
+    table = pd.DataFrame({name: found[name].apply(_spread, *columns[name]) for name in columns})
+    table.insert(0, "seeds", found.size())
+    names = {"hypervolume": "hypervolume, val", "test_hypervolume": "test"}
+    names |= {f"top1_{f:.0%}": f"top-1 at {f:.0%}" for f in FRACTIONS}
+    names |= {"gap": "gap to independent, points"}
+    return table.rename(columns=names).reset_index().to_markdown(index=False)
+
+
+def _gaps(rows: pd.DataFrame) -> pd.DataFrame:
+    names = [f"{fraction:.0%}" for fraction in FRACTIONS]
+    return pd.DataFrame({n: rows[f"independent_{n}"] - rows[f"top1_{n}"] for n in names})
+
+
+def _spread(values: pd.Series, scale: float, digits: int) -> str:
+    deviation = f" ± {scale * values.std():.{digits}f}" if len(values) > 1 else ""
+    return f"{scale * values.mean():.{digits}f}{deviation}"
+
+
+@styled()
+def draw(rows: pd.DataFrame) -> None:
+    """Test error within a limit on the cost, mean and spread over the seeds, per objective."""
+    objectives = sorted(rows["objective"].unique())
+    figure = Figure(figsize=(4.2 * len(objectives), 3.6))
+    places = figure.subplots(1, len(objectives), squeeze=False)[0]
+    for axes, objective in zip(places, objectives, strict=True):
+        draw_objective(axes, rows[rows["objective"] == objective])
+        axes.set_title("test error, percent")
+        axes.set_xlabel(f"percent of the full network's {COST_NAMES[objective]}", loc="left")
+    axes.legend(loc="upper right", labelcolor=PALETTE["ink"])
+    save(figure, PICTURE)
+
+
+def draw_objective(axes: Axes, rows: pd.DataFrame) -> None:
+    """A staircase with a band per strategy; independent training as dots with whiskers."""
+    limits = np.linspace(0.2, 1, 161)
+    for place, (strategy, color) in enumerate(COLORS.items()):
+        found = rows[rows["strategy"] == strategy]
+        if found.empty:
+            continue
+        errors = np.array([_within(pd.DataFrame(front), limits) for front in found["front"]])
+        mean, spread = errors.mean(axis=0), errors.std(axis=0, ddof=min(1, len(errors) - 1))
+        axes.step(100 * limits, mean, where="post", color=PALETTE[color], lw=1.4, label=strategy)
+        axes.fill_between(
+            100 * limits, mean - spread, mean + spread,
+            step="post", color=PALETTE[color], alpha=0.12, lw=0,
+        )  # fmt: skip
+        alone = pd.DataFrame({f: 100 * (1 - found[f"independent_{f:.0%}"]) for f in FRACTIONS})
+        axes.errorbar(
+            [100 * f + place - 1 for f in FRACTIONS], alone.mean(), alone.std().fillna(0),
+            fmt="o", ms=4, color=PALETTE[color], mec=PALETTE["paper"], lw=1,
+        )  # fmt: skip
+    axes.plot([], [], "o", ms=4, color=PALETTE["muted"], label="trained independently")
+    axes.grid(axis="y")
+    axes.yaxis.set_major_formatter("{x:g}")
+
+
+def _within(front: pd.DataFrame, limits: np.ndarray) -> np.ndarray:
+    """Test error in percent of what ``val`` calls best within each limit; NaN if nothing is."""
+    front = front.sort_values("fraction")
+    best = front["val_top1"].expanding().apply(lambda seen: seen.argmax(), raw=True).astype(int)
+    places = np.searchsorted(front["fraction"], limits, side="right") - 1
+    errors = 100 * (1 - front["test_top1"].to_numpy()[best])
+    return np.where(places >= 0, errors[places], np.nan)
