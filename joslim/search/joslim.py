@@ -4,16 +4,11 @@ from typing import Any, ClassVar
 
 import torch
 
-from joslim.costs import Cost
-from joslim.search.cube import WidthCube
+from joslim.search.joint import JointSearch
 from joslim.search.proposal import Objectives, Proposal, propose
-from joslim.search.slim import uniform_at, uniform_between
-from joslim.search.strategy import Limits, Strategy
 from joslim.surrogate import Hyperparameters, Surrogate
 from joslim.threads import single_threaded
-from joslim.widths import Widths, WidthSpace
-
-GOLDEN_RATIO = 0.6180339887498949
+from joslim.widths import Widths
 
 FIRST_FIT = 50
 """L-BFGS iterations of the first fit, from the prior's modes."""
@@ -22,33 +17,16 @@ REFIT = 8
 """L-BFGS iterations of a later fit, from the previous hyperparameters."""
 
 
-class Joslim(Strategy):
-    """Draws a target cost uniformly and proposes the widths that look best at that cost.
-
-    Args:
-        num_initial: Uniform widths to draw first, spread evenly over all multipliers; the full
-            network follows them.
+class Joslim(JointSearch):
+    """Proposes the widths whose loss looks lowest at the target cost.
 
     Source: Joslim (Chin, Morcos, Marculescu, ECML-PKDD 2021), algorithms 1 and 2.
     """
 
     name: ClassVar[str] = "joslim"
-    learns_while_training: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        space: WidthSpace,
-        cost: Cost,
-        seed: int,
-        num_initial: int = 20,
-        limits: Limits = (),
-    ) -> None:
-        super().__init__(space, cost, seed, limits)
-        self.num_initial = num_initial
-        self._cube = WidthCube(space)
-        self._hyperparameters: Hyperparameters | None = None
-        self._surrogate: Surrogate | None = None
-        self._must_fit = True
+    _hyperparameters: Hyperparameters | None = None
+    _surrogate: Surrogate | None = None
+    _must_fit = True
 
     def propose(self, target_cost: float, generator: torch.Generator) -> Proposal:
         """The proposal behind `ask`, with its trade-off; needs two observations."""
@@ -77,20 +55,7 @@ class Joslim(Strategy):
         self._hyperparameters = state["hyperparameters"]
         self._surrogate, self._must_fit = None, state["must_fit"]
 
-    def _draw(self, generator: torch.Generator) -> Widths:
-        if self.num_asked == self.num_initial:
-            return self.space.full
-        position = torch.rand((), generator=generator).item()
-        if self.num_asked < self.num_initial:
-            # Multiples of the golden ratio spread evenly over the range, however many are drawn.
-            return uniform_between(self.space, (self.num_asked + 0.5) * GOLDEN_RATIO % 1)
-        return self._aim(
-            self.smallest_cost + position * (self.largest_cost - self.smallest_cost), generator
-        )
-
-    def _aim(self, target_cost: float, generator: torch.Generator) -> Widths:
-        if len(self.history) < 2:
-            return uniform_at(self.space, self.cost, target_cost)
+    def _search(self, target_cost: float, generator: torch.Generator) -> Widths:
         return self.propose(target_cost, generator).widths
 
     def _fitted(self, observed: torch.Tensor) -> Surrogate:

@@ -7,7 +7,7 @@ from hyperopt import JOB_STATE_DONE, STATUS_OK, Trials, hp, tpe
 from hyperopt.base import Domain
 from torch import Tensor
 
-from joslim.search.joslim import Joslim
+from joslim.search.joint import JointSearch
 from joslim.search.proposal import BREACH, round_at_cost
 from joslim.search.scalarization import REFERENCE, Reference, augmented_tchebyshev
 from joslim.search.scalarization import tradeoff_weight_through as weight_through
@@ -15,7 +15,7 @@ from joslim.search.surface import project
 from joslim.widths import Widths
 
 
-class Tpe(Joslim):
+class Tpe(JointSearch):
     """As Joslim, but each target cost's trade-off is handed to TPE, whose time grows with n · d.
 
     TPE knows nothing of costs, so what it suggests is shifted to the target.
@@ -26,7 +26,7 @@ class Tpe(Joslim):
 
     name: ClassVar[str] = "tpe"
 
-    def _aim(self, target_cost: float, generator: torch.Generator) -> Widths:
+    def _search(self, target_cost: float, generator: torch.Generator) -> Widths:
         X = self._cube.encode(self.history.widths).clamp(0, 1)
         seed = int(torch.randint(2**31, (), generator=generator))
         suggested = _suggest(X, self._scalarised(X, target_cost), seed).clamp(0, 1)
