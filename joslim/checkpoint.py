@@ -1,7 +1,9 @@
-"""A training state on disk that survives a crash at any moment."""
+"""A training state on disk that survives a crash at any moment, and its own damage."""
 
+import hashlib
+import io
 import os
-import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +11,40 @@ import torch
 
 from joslim.errors import CheckpointError
 
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+def previous(path: Path) -> Path:
+    """Where the checkpoint before the one at ``path`` is kept."""
+    return path.with_suffix(f".previous{path.suffix}")
+
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` so that ``path`` always holds a whole checkpoint: the old or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Write ``state``, followed by its SHA-256 digest, and keep what was there as `previous`.
+
+    A crash at any moment leaves at least one whole checkpoint, if there was one. On a full disk it
+    warns, and the old ones stay.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getvalue()
+    draft = path.with_suffix(".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("wb") as file:
+            file.write(content + hashlib.sha256(content).digest())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        warnings.warn(
+            f"checkpoint {path} cannot be written: {error}; training goes on without it",
+            stacklevel=2,
+        )
+        return
+    if path.exists():
+        path.replace(previous(path))
+    draft.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -29,14 +55,20 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
     """The state at ``path``, or None if there is none. Holds tensors and plain values only.
 
+    If it is damaged, or missing since a crash came between two renames, the previous one.
+
     Raises:
-        CheckpointError: If the file is damaged.
+        CheckpointError: If all that there is is damaged.
     """
-    if not path.exists():
+    found = [file for file in (path, previous(path)) if file.exists()]
+    for file in found:
+        content = file.read_bytes()
+        state, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
+        if hashlib.sha256(state).digest() == digest:
+            return torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
+        warnings.warn(f"checkpoint {file} is damaged: its digest is wrong", stacklevel=2)
+    if not found:
         return None
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"checkpoint {path} is damaged: {error}; delete it to train from the start"
-        ) from error
+    raise CheckpointError(
+        f"checkpoint {' and '.join(map(str, found))} is damaged; delete it to train from the start"
+    )

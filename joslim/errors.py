@@ -31,3 +31,7 @@ class ConfigError(JoslimError, ValueError):
 
 class CheckpointError(JoslimError, RuntimeError):
     """A checkpoint or saved network that cannot be read."""
+
+
+class DivergenceError(JoslimError, ArithmeticError):
+    """A training whose loss is no longer a finite number."""

@@ -1,6 +1,7 @@
 """Joint training of shared weights and widths: the sandwich rule around a search strategy."""
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from joslim import costs
 from joslim.checkpoint import load_checkpoint, save_checkpoint
 from joslim.data import ImageSet, TrainingStream
 from joslim.data.images import unit_range
-from joslim.errors import CheckpointError, DataError
+from joslim.errors import CheckpointError, DataError, DivergenceError
 from joslim.losses import distillation_loss
 from joslim.memory_format import fast_memory_format
 from joslim.refresh import refresh_history
@@ -158,17 +159,24 @@ class Trainer:
         Afterwards the strategy's history holds the losses under the final weights.
 
         Raises:
-            CheckpointError: If the checkpoint is damaged.
+            CheckpointError: If the checkpoint and the one before it are damaged.
+            DivergenceError: If a loss is not finite; the last checkpoint is of before.
         """
         if checkpoint is not None and (state := load_checkpoint(checkpoint)) is not None:
             self.load_state_dict(state, checkpoint)
         self.network.train()
+        saved_step, saved_at = self.step, time.monotonic()
         while self.step < self.num_steps:
             if self.step % self._steps_per_proposal == 0:
                 self._propose()
             yield self._train_step()
-            if checkpoint is not None and self.step % self.config.checkpoint_steps == 0:
+            is_due = (
+                self.step - saved_step >= self.config.checkpoint_steps
+                or time.monotonic() - saved_at >= 60 * self.config.checkpoint_minutes
+            )
+            if checkpoint is not None and is_due:
                 save_checkpoint(checkpoint, self.state_dict())
+                saved_step, saved_at = self.step, time.monotonic()
         self._refresh()
 
     def _propose(self) -> None:
@@ -210,6 +218,11 @@ class Trainer:
             distillation_weight=self.config.distillation_weight,
             label_smoothing=self.config.label_smoothing,
         )
+        if not all(map(math.isfinite, (full_loss, smallest_loss, *losses))):
+            raise DivergenceError(
+                f"the loss of step {self.step} is {full_loss} in full, {smallest_loss} at the "
+                f"smallest widths; training.learning_rate is {self.config.learning_rate}: lower it"
+            )
         self._optimizer.step()
         self.step += 1
         return Progress(

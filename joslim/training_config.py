@@ -38,4 +38,6 @@ class TrainingConfig(BaseModel):
     refresh_fraction: float = Field(gt=0, le=1)
     """Share of the training's multiply-accumulates that re-measuring may take."""
     checkpoint_steps: int = Field(ge=1)
-    """Steps between two checkpoints."""
+    """Most steps between two checkpoints."""
+    checkpoint_minutes: float = Field(gt=0)
+    """Most minutes between two checkpoints."""

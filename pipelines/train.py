@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from joslim.checkpoint import previous
 from joslim.storage import NetworkSpec, save_supernet
 from joslim.threads import use_suitable_threads
 from joslim.training import Progress, Trainer
@@ -54,7 +55,7 @@ def training_key(params: Params, info: DataInfo) -> str:
     sections = params.model_dump(
         mode="json",
         include={"seed": True, "network": True, "search": True, "training": True, "data": True},
-        exclude={"training": {"checkpoint_steps"}, "data": {"path"}},
+        exclude={"training": {"checkpoint_steps", "checkpoint_minutes"}, "data": {"path"}},
     )
     content = json.dumps([sections, info.digest, torch.__version__], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
@@ -74,7 +75,7 @@ def make_trainer(params: Params, spec: NetworkSpec) -> Trainer:
 def _run(trainer: Trainer, checkpoint: Path, curves: Path, run: tracking.Run) -> pd.DataFrame:
     """Train to the end; the curve's points go to MLflow and to a file that survives a crash."""
     curves.parent.mkdir(parents=True, exist_ok=True)
-    if checkpoint.exists():
+    if checkpoint.exists() or previous(checkpoint).exists():
         console.print(f"continuing from {checkpoint}", soft_wrap=True)
         for point in _points(curves):
             run.metrics(point, step=int(point["step"]))

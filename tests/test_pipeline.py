@@ -31,6 +31,7 @@ def tiny_params(data: Path) -> dict[str, Any]:
         "refresh_images": 32,
         "refresh_fraction": 0.05,
         "checkpoint_steps": 5,
+        "checkpoint_minutes": 10,
     }
     params["front"] = {"num_proposals": 4, "calibration_images": 128}
     params["finetune"]["epochs"] = 0.5

@@ -1,5 +1,6 @@
 """The sandwich step and the training loop."""
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from pydantic import ValidationError
 
 import joslim
 from joslim import costs, search
+from joslim.checkpoint import save_checkpoint
 from joslim.data import ImageSet
-from joslim.errors import CheckpointError, DataError
+from joslim.errors import CheckpointError, DataError, DivergenceError
 from joslim.training import Trainer, learning_rate_at, sandwich_step
 from joslim.training_config import TrainingConfig
 
@@ -32,6 +34,7 @@ def config(**changes) -> TrainingConfig:
         "refresh_images": 16,
         "refresh_fraction": 1.0,
         "checkpoint_steps": 4,
+        "checkpoint_minutes": 10,
     }
     return TrainingConfig(**{**values, **changes})
 
@@ -127,14 +130,63 @@ def test_earlier_methods_are_this_trainer_with_another_strategy():
     assert drawn["slim"] == drawn["two-stage"] == list(range(14))
 
 
+@pytest.mark.parametrize("damage", ["flipped", "cut short", "gone"])
+def test_after_damage_training_continues_from_the_checkpoint_before(tmp_path: Path, damage: str):
+    whole = trainer()
+    curve = [progress.full_loss for progress in whole.run()]
+    file = tmp_path / "checkpoint.pt"
+    for progress in trainer().run(file):
+        if progress.step == 9:
+            break
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if damage == "gone":
+            file.unlink()
+        else:
+            file.write_bytes(content if damage == "flipped" else content[:100])
+        rest = [progress.full_loss for progress in trainer().run(file)]
+    assert rest == curve[4:]
+    told = [str(warning.message) for warning in caught]
+    assert told == [] if damage == "gone" else f"{file} is damaged: its digest is wrong" in told[0]
+
+
 def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path: Path):
     file = tmp_path / "checkpoint.pt"
     file.write_bytes(b"not a checkpoint")
-    with pytest.raises(CheckpointError, match=r"checkpoint.pt is damaged"):
+    with (
+        pytest.warns(UserWarning, match="digest is wrong"),
+        pytest.raises(CheckpointError, match=r"checkpoint.pt is damaged; delete it"),
+    ):
         next(trainer().run(file))
-    torch.save({"step": 3}, file)
+    file.unlink()
+    save_checkpoint(file, {"step": 3})
     with pytest.raises(CheckpointError, match=r"does not fit this training"):
         next(trainer().run(file))
+
+
+def test_on_a_full_disk_training_goes_on(tmp_path: Path):
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("needs /dev/full")
+    (tmp_path / "checkpoint.tmp").symlink_to(full)
+    with pytest.warns(UserWarning, match="cannot be written: .*No space left"):
+        save_checkpoint(tmp_path / "checkpoint.pt", {"step": 3})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checkpoints_come_by_time_as_well(tmp_path: Path):
+    file = tmp_path / "checkpoint.pt"
+    steps = trainer(checkpoint_steps=1000, checkpoint_minutes=1e-9).run(file)
+    next(steps), next(steps)
+    assert file.exists()
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_is_named():
+    run = trainer(learning_rate=1e30)
+    with pytest.raises(DivergenceError, match=r"loss of step \d+ .*learning_rate is 1e\+30"):
+        list(run.run())
 
 
 def test_learning_rate_rises_and_falls_to_zero():
