@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+INPUTS = Path("data/inputs")
 PREPARED = Path("data/prepared")
 SUPERNET = Path("models/supernet")
 TRAIN_REPORT = Path("reports/train")

@@ -173,8 +173,7 @@ def test_a_second_repro_changes_nothing(checkout: Checkout):
     lock = (checkout.root / "dvc.lock").read_text()
     registered = checkout.read("reports/registered.json")
     output = checkout.dvc("repro")
-    assert "Running stage 'register'" in output
-    assert output.count("Running stage") == 1
+    assert re.findall(r"Running stage '(.*)'", output) == ["inputs", "register"]
     assert (checkout.root / "dvc.lock").read_text() == lock
     assert checkout.read("reports/registered.json") == registered
 
@@ -185,7 +184,7 @@ def test_a_changed_budget_reruns_only_its_own_stages(checkout: Checkout, fashion
     checkout.write_params(params)
     output = checkout.dvc("repro")
     ran = re.findall(r"Running stage '(.*)'", output)
-    assert ran == ["finetune@tiny", "evaluate@tiny", "register", "report"]
+    assert ran == ["inputs", "finetune@tiny", "evaluate@tiny", "register", "report"]
 
 
 def content(checkout: Checkout) -> list[tuple[str, str, list[str]]]:

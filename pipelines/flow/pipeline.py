@@ -2,7 +2,7 @@
 
 import os
 from asyncio import Lock, Semaphore, gather
-from collections.abc import AsyncIterator, Container, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from uuid import UUID
@@ -32,8 +32,10 @@ async def pipeline() -> State:
     try:
         budgets = list(load_params().budgets)
         async with _running(budgets) as run:
-            prepared = await run.stage("prepare")
-            trained = await run.stage("train", after=[prepared])
+            noted = await run.stage("inputs")
+            await run.find_unchanged()
+            prepared = await run.stage("prepare", after=[noted])
+            trained = await run.stage("train", after=[noted, prepared])
             front = await run.stage("front", after=[trained])
             await results.publish_front()
             evaluated = await run.specialise(budgets, after=front)
@@ -81,15 +83,21 @@ async def reproduce(stage: str, threads: int, known_unchanged: bool) -> State[No
 class _Run:
     """A run of the flow: which stages may run at the same time, and how far it is."""
 
-    def __init__(self, num_budgets: int, progress_id: UUID, unchanged: Container[str]) -> None:
+    def __init__(self, num_budgets: int, progress_id: UUID) -> None:
         self._cores = _num_cores()
         self._side_by_side = max(1, min(self._cores, num_budgets, MAX_SIDE_BY_SIDE))
         self._slots = Semaphore(self._side_by_side)
         self._one_alone = Lock()
-        self._unchanged = unchanged
+        self._unchanged: set[str] = set()
+        self._ran_since: set[UUID] = set()
         self._progress_id = progress_id
-        self._num_stages = 5 + 2 * num_budgets
+        self._num_stages = 6 + 2 * num_budgets
         self._num_done = 0
+
+    async def find_unchanged(self) -> None:
+        """Ask DVC once which stages need no call of their own, unless what they read changes."""
+        self._unchanged = await dvc.unchanged()
+        self._ran_since.clear()
 
     async def stage(
         self, name: str, *, after: Sequence[State] = (), threads: int | None = None
@@ -99,13 +107,15 @@ class _Run:
         Raises:
             StageError: If it fails.
         """
-        unchanged = name in self._unchanged and all(state.name == "Cached" for state in after)
+        unchanged = name in self._unchanged and not {s.id for s in after} & self._ran_since
         named = reproduce.with_options(name=name.partition("@")[0])
         state: State[None] = await named(  # type: ignore[misc]  # Prefect types it as not async
             name, threads or self._cores, unchanged, wait_for=after, return_state=True
         )
         if not state.is_completed():
             raise dvc.StageError(f"{name}: {state.message}")
+        if state.name != "Cached":
+            self._ran_since.add(state.id)
         self._num_done += 1
         await aupdate_progress_artifact(
             self._progress_id, progress=100 * self._num_done / self._num_stages
@@ -154,7 +164,7 @@ async def _running(budgets: Sequence[str]) -> AsyncIterator[_Run]:
         progress_id = await acreate_progress_artifact(
             0.0, key="progress", description="Stages done."
         )
-        yield _Run(len(budgets), progress_id, await dvc.unchanged())
+        yield _Run(len(budgets), progress_id)
 
 
 def _num_cores() -> int:

@@ -9,20 +9,25 @@ import psutil
 
 ROOT = Path(__file__).parents[2]
 BUDGETS = ["tiny", "full"]
-CHAIN = ["prepare", "train", "front"]
+CHAIN = ["inputs", "prepare", "train", "front"]
 STAGES = [*CHAIN, *(f"{s}@{b}" for s in ("finetune", "evaluate") for b in BUDGETS)]
 STAGES += ["register", "report"]
 
 # Each stage notes that it ran, then does what the file `behaviour` holds for it, then writes.
 DVC_YAML = """
 stages:
+  inputs:
+    cmd: ./stage inputs data/inputs
+    always_changed: true
+    outs: [data/inputs]
   prepare:
     cmd: ./stage prepare data/prepared
+    deps: [data/inputs]
     params: [seed]
     outs: [data/prepared]
   train:
     cmd: ./stage train models/supernet
-    deps: [data/prepared]
+    deps: [data/inputs, data/prepared]
     params: [training]
     outs: [models/supernet]
   front:
