@@ -7,7 +7,8 @@ from joslim.calibration import recalibrate_batchnorm
 from joslim.data import ImageSet, TrainingStream
 from joslim.data.images import unit_range
 from joslim.memory_format import fast_memory_format
-from joslim.training import learning_rate_at, make_optimizer, sandwich_step
+from joslim.optimisation import learning_rate_at, make_optimizer
+from joslim.training import sandwich_step
 from joslim.training_config import TrainingConfig
 from pipelines.front import BATCH
 from pipelines.progress import track

@@ -12,7 +12,7 @@ from torch import nn
 from joslim.data import ImageSet, TrainingStream
 from joslim.evaluation import measure
 from joslim.memory_format import fast_memory_format
-from joslim.training import make_optimizer
+from joslim.optimisation import make_optimizer
 from joslim.training_config import TrainingConfig
 
 CHECKS = 4

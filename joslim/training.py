@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
 
-from joslim import costs
+from joslim import costs, distributed
 from joslim.checkpoint import load_checkpoint, save_checkpoint
 from joslim.data import ImageSet, TrainingStream
 from joslim.data.images import unit_range
 from joslim.errors import CheckpointError, DataError, DivergenceError
 from joslim.losses import distillation_loss
 from joslim.memory_format import fast_memory_format
+from joslim.optimisation import learning_rate_at, make_optimizer
 from joslim.refresh import refresh_history
 from joslim.search import Strategy
 from joslim.slimmable_network import SlimmableNetwork
@@ -27,7 +28,7 @@ from joslim.widths import Widths
 
 
 def sandwich_step(
-    network: SlimmableNetwork,
+    network: nn.Module,
     images: Tensor,
     labels: Tensor,
     widths_list: Sequence[Widths],
@@ -41,7 +42,7 @@ def sandwich_step(
     optimiser step and does not zero gradients first.
 
     Args:
-        network: In train mode.
+        network: A slimmable network in train mode, as it is or in `DistributedDataParallel`.
         images: ``(batch, channels, height, width)``.
         labels: ``(batch,)`` class indices.
         widths_list: The sub-networks: usually the smallest and the proposals.
@@ -54,22 +55,25 @@ def sandwich_step(
 
     Source: Yu and Huang, Universally Slimmable Networks, 2019, algorithm 1.
     """
-    logits = network(images)
-    loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-    loss.backward()
+    with distributed.accumulating(network) if widths_list else nullcontext():
+        logits = network(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        loss.backward()
     losses = [loss.detach()]
     teacher_logits = logits.detach()
-    for widths in widths_list:
-        loss = distillation_loss(
-            network(images, widths),
-            teacher_logits,
-            labels,
-            weight=distillation_weight,
-            label_smoothing=label_smoothing,
-        )
-        loss.backward()
+    for count, widths in enumerate(widths_list, start=1):
+        is_last = count == len(widths_list)
+        with nullcontext() if is_last else distributed.accumulating(network):
+            loss = distillation_loss(
+                network(images, widths),
+                teacher_logits,
+                labels,
+                weight=distillation_weight,
+                label_smoothing=label_smoothing,
+            )
+            loss.backward()
         losses.append(loss.detach())
-    return tuple(torch.stack(losses).tolist())
+    return tuple(distributed.mean(torch.stack(losses)).tolist())
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ class Trainer:
             )
         self._layout = fast_memory_format(network.extract(network.space.smallest))
         self.network = network.to(memory_format=self._layout)
+        self._shared = distributed.shared(network)
         self.strategy = strategy
         self.config = config
         self._held_out = data.subset(slice(0, config.refresh_images))
@@ -139,6 +144,8 @@ class Trainer:
             seed=seed,
             crop_padding=config.crop_padding,
             flip=config.flip,
+            rank=distributed.rank(),
+            size=distributed.size(),
         )
         self._optimizer = make_optimizer(network, config)
         self._macs = costs.macs(network)
@@ -156,7 +163,8 @@ class Trainer:
     def run(self, checkpoint: Path | None = None) -> Iterator[Progress]:
         """Train to the end, yielding after every step; from ``checkpoint`` if it exists.
 
-        Afterwards the strategy's history holds the losses under the final weights.
+        Afterwards the strategy's history holds the losses under the final weights. Of several
+        processes the first one alone searches and saves.
 
         Raises:
             CheckpointError: If the checkpoint and the one before it are damaged.
@@ -175,11 +183,18 @@ class Trainer:
                 or time.monotonic() - saved_at >= 60 * self.config.checkpoint_minutes
             )
             if checkpoint is not None and is_due:
-                save_checkpoint(checkpoint, self.state_dict())
+                if distributed.rank() == 0:
+                    save_checkpoint(checkpoint, self.state_dict())
                 saved_step, saved_at = self.step, time.monotonic()
-        self._refresh()
+        if distributed.rank() == 0:
+            self._refresh()
 
     def _propose(self) -> None:
+        if distributed.rank() == 0:
+            self._ask()
+        self._proposals, self._visited = distributed.from_first((self._proposals, self._visited))
+
+    def _ask(self) -> None:
         if self.strategy.learns_while_training:
             self._refresh(self.config.refresh_fraction * self._macs_of_a_round())
         self._proposals = [self.strategy.ask() for _ in range(self.config.num_proposals)]
@@ -211,7 +226,7 @@ class Trainer:
         images, labels = self._stream.batch(self.step)
         self._optimizer.zero_grad()
         full_loss, smallest_loss, *losses = sandwich_step(
-            self.network,
+            self._shared,
             images.to(memory_format=self._layout),
             labels,
             [self.network.space.smallest, *self._proposals],
@@ -260,29 +275,3 @@ class Trainer:
             raise CheckpointError(
                 f"checkpoint {source} does not fit this training: {error}; delete it to start anew"
             ) from error
-
-
-def learning_rate_at(step: int, num_steps: int, config: TrainingConfig) -> float:
-    """Linear warm-up to the peak, then a half cosine to 0."""
-    warmup = config.warmup_fraction * num_steps
-    if step < warmup:
-        return config.learning_rate * (step + 1) / (warmup + 1)
-    done = (step - warmup) / (num_steps - warmup)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def make_optimizer(network: nn.Module, config: TrainingConfig) -> Optimizer:
-    """SGD with Nesterov momentum; no weight decay on biases and batch norm."""
-    parameters = list(network.parameters())
-    return SGD(
-        [
-            {
-                "params": [p for p in parameters if p.ndim > 1],
-                "weight_decay": config.weight_decay,
-            },
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        nesterov=config.momentum > 0,
-    )

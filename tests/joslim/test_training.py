@@ -13,7 +13,8 @@ from joslim import costs, search
 from joslim.checkpoint import save_checkpoint
 from joslim.data import ImageSet
 from joslim.errors import CheckpointError, DataError, DivergenceError
-from joslim.training import Trainer, learning_rate_at, sandwich_step
+from joslim.optimisation import learning_rate_at
+from joslim.training import Trainer, sandwich_step
 from joslim.training_config import TrainingConfig
 
 

@@ -1,0 +1,73 @@
+"""Several processes that train one network together, as `torchrun` starts them.
+
+Outside of `together` there is one process, and everything here does nothing.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from joslim.synced_norm import synchronise_batchnorm_
+
+Value = TypeVar("Value")
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Join the processes that `torchrun` has started, by NCCL on GPUs and by gloo on CPUs."""
+    if "RANK" not in os.environ:
+        yield
+        return
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def size() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def from_first(value: Value) -> Value:
+    """The first process's ``value``, in all of them."""
+    if size() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
+
+
+def mean(values: Tensor) -> Tensor:
+    """Over the processes, element by element."""
+    if size() > 1:
+        dist.all_reduce(values)
+    return values / size()
+
+
+def shared(network: nn.Module) -> nn.Module:
+    """``network``, such that a backward pass gives the gradient of the joint batch.
+
+    Its batch norms take the statistics of the joint batch, too.
+    """
+    if size() == 1:
+        return network
+    synchronise_batchnorm_(network)
+    return DistributedDataParallel(network, broadcast_buffers=False)
+
+
+def accumulating(network: nn.Module) -> AbstractContextManager[None]:
+    """For a backward pass that others will follow before the optimiser's step."""
+    return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()

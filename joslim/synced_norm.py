@@ -1,0 +1,100 @@
+"""Batch norm over the batches of all processes; PyTorch's own does it on GPUs only."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def synchronise_batchnorm_(model: nn.Module) -> None:
+    """Let every batch norm of ``model`` in train mode use all processes' batches, in place.
+
+    Those without running statistics (`joslim.calibration.batch_statistics`) stay on their own.
+    """
+    for module in model.modules():
+        if type(module) in _SYNCED:
+            module.__class__ = _SYNCED[type(module)]
+
+
+class _Synced(_BatchNorm):
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.training and self.track_running_stats and dist.is_initialized()):
+            return super().forward(x)
+        axes = [0, *range(2, x.dim())]
+        var, mean = torch.var_mean(x.detach(), axes, correction=0)
+        moments = torch.stack([mean, var + mean.square()])
+        dist.all_reduce(moments)
+        mean, square = moments / dist.get_world_size()
+        var = square - mean.square()
+        self._follow(mean, var, x.numel() // x.shape[1] * dist.get_world_size())
+        return _Normalise.apply(x, mean, var, self.weight, self.bias, self.eps)
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, var: Tensor, count: int) -> None:
+        if self.running_mean is None or self.running_var is None:
+            return
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        share = self.momentum or 1 / self.num_batches_tracked.item()
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(var * (count / (count - 1)), share)
+
+
+class SyncedBatchNorm1d(_Synced, nn.BatchNorm1d):
+    """`nn.BatchNorm1d` over all processes."""
+
+
+class SyncedBatchNorm2d(_Synced, nn.BatchNorm2d):
+    """`nn.BatchNorm2d` over all processes."""
+
+
+class SyncedBatchNorm3d(_Synced, nn.BatchNorm3d):
+    """`nn.BatchNorm3d` over all processes."""
+
+
+_SYNCED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.BatchNorm1d: SyncedBatchNorm1d,
+    nn.BatchNorm2d: SyncedBatchNorm2d,
+    nn.BatchNorm3d: SyncedBatchNorm3d,
+}
+
+
+class _Normalise(torch.autograd.Function):
+    """With given statistics, which depend on all processes' ``x``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        mean: Tensor,
+        var: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float,
+    ) -> Tensor:
+        ctx.save_for_backward(x, mean, var, weight)
+        ctx.eps = eps
+        return F.batch_norm(x, mean, var, weight, bias, eps=eps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, mean, var, weight = ctx.saved_tensors
+        axes, shape = [0, *range(2, x.dim())], [1, -1] + [1] * (x.dim() - 2)
+        scale = (var + ctx.eps).rsqrt()
+        normal = (x - mean.view(shape)) * scale.view(shape)
+        for_bias = gradient.sum(axes)
+        for_weight = (gradient * normal).sum(axes)
+        sums = torch.stack([for_bias, for_weight])
+        dist.all_reduce(sums)
+        offset, slope = sums / (dist.get_world_size() * x.numel() / x.shape[1])
+        gain = scale if weight is None else scale * weight
+        through = gradient - offset.view(shape) - normal * slope.view(shape)
+        for_x = through * gain.view(shape)
+        if weight is None:
+            return for_x, None, None, None, None, None
+        return for_x, None, None, for_weight, for_bias, None
