@@ -18,10 +18,15 @@ from joslim.synced_norm import synchronise_batchnorm_
 Value = TypeVar("Value")
 
 
+def is_launched() -> bool:
+    """Whether `torchrun` has started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 @contextmanager
 def together() -> Iterator[None]:
     """Join the processes that `torchrun` has started, by NCCL on GPUs and by gloo on CPUs."""
-    if "RANK" not in os.environ:
+    if not is_launched():
         yield
         return
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")

@@ -16,6 +16,7 @@ from joslim import costs, distributed
 from joslim.checkpoint import load_checkpoint, save_checkpoint
 from joslim.data import ImageSet, TrainingStream
 from joslim.data.images import unit_range
+from joslim.device import training_device
 from joslim.errors import CheckpointError, DataError, DivergenceError
 from joslim.losses import distillation_loss
 from joslim.memory_format import fast_memory_format
@@ -133,7 +134,8 @@ class Trainer:
                 f"{len(data)} training images; lower it, so that images are left to train on"
             )
         self._layout = fast_memory_format(network.extract(network.space.smallest))
-        self.network = network.to(memory_format=self._layout)
+        self._device = training_device()
+        self.network = network.to(self._device).to(memory_format=self._layout)
         self._shared = distributed.shared(network)
         self.strategy = strategy
         self.config = config
@@ -208,13 +210,13 @@ class Trainer:
         return self.config.steps_per_proposal * self.config.batch_size * per_image
 
     def _refresh(self, max_macs: float = math.inf) -> None:
-        images, labels = unit_range(self._held_out.images), self._held_out.labels
+        images = unit_range(self._held_out.images)
         self._visited = refresh_history(
             self.network,
             self.strategy,
             self._visited,
-            images.to(memory_format=self._layout),
-            labels,
+            images.to(self._device, memory_format=self._layout),
+            self._held_out.labels.to(self._device),
             max_macs=max_macs,
         )
 
@@ -227,8 +229,8 @@ class Trainer:
         self._optimizer.zero_grad()
         full_loss, smallest_loss, *losses = sandwich_step(
             self._shared,
-            images.to(memory_format=self._layout),
-            labels,
+            images.to(self._device, memory_format=self._layout),
+            labels.to(self._device),
             [self.network.space.smallest, *self._proposals],
             distillation_weight=self.config.distillation_weight,
             label_smoothing=self.config.label_smoothing,

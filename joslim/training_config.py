@@ -1,6 +1,6 @@
 """How a supernet is trained, in numbers."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class TrainingConfig(BaseModel):
@@ -11,7 +11,9 @@ class TrainingConfig(BaseModel):
     epochs: int = Field(ge=1)
     """Passes over the training images."""
     batch_size: int = Field(ge=2)
-    """Images per optimiser step."""
+    """Images per optimiser step, of all processes together."""
+    processes: int = Field(ge=1)
+    """Processes of this machine that share each batch; stage ``train`` starts them."""
     learning_rate: float = Field(gt=0)
     """Peak learning rate."""
     warmup_fraction: float = Field(ge=0, lt=1)
@@ -41,3 +43,12 @@ class TrainingConfig(BaseModel):
     """Most steps between two checkpoints."""
     checkpoint_minutes: float = Field(gt=0)
     """Most minutes between two checkpoints."""
+
+    @model_validator(mode="after")
+    def _batch_can_be_shared(self) -> "TrainingConfig":
+        if self.batch_size % self.processes:
+            raise ValueError(
+                f"batch_size is {self.batch_size}; expected a multiple of processes, "
+                f"{self.processes}"
+            )
+        return self

@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import torch
 
+from joslim import distributed
 from joslim.checkpoint import previous
 from joslim.storage import NetworkSpec, save_supernet
 from joslim.threads import use_suitable_threads
@@ -22,12 +26,27 @@ from pipelines.stage import console, run_stage
 STEPS_PER_POINT = 10
 """Training curves have one point per so many steps."""
 
+MAX_RESTARTS = 3
+"""Times that all processes start again from the last checkpoint after one has died."""
+
 
 def main() -> None:
     params, info = load_params(), DataInfo.load()
+    if params.training.processes > 1 and not distributed.is_launched():
+        sys.exit(_launch(params.training.processes))
+    with distributed.together():
+        train(params, info)
+
+
+def train(params: Params, info: DataInfo) -> None:
+    """Train, and save from the first process; the others only train."""
     spec = params.network_spec(len(info.classes), info.mean, info.std)
     checkpoints = paths.STATE / "checkpoints"
     folder = checkpoints / training_key(params, info)
+    if distributed.rank() > 0:
+        for _ in make_trainer(params, spec).run(folder / "checkpoint.pt"):
+            pass
+        return
     sections = {"network": True, "search": True, "training": True, "seed": True}
     with tracking.stage_run(
         "train",
@@ -70,6 +89,16 @@ def make_trainer(params: Params, spec: NetworkSpec) -> Trainer:
     use_suitable_threads(network, params.training.batch_size)
     strategy = make_strategy(params, network)
     return Trainer(network, strategy, load_split("train"), params.training, seed=params.seed)
+
+
+def _launch(processes: int) -> int:
+    """Start this stage in so many processes of this machine; returns their exit code."""
+    threads = max(1, torch.get_num_threads() // processes)
+    # A store that outlives a restart holds addresses of the dead (PyTorch issue 135712).
+    own = {"OMP_NUM_THREADS": str(threads), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    command = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command += [f"--max-restarts={MAX_RESTARTS}", "-m", "pipelines.train"]
+    return subprocess.run([sys.executable, "-m", *command], env=os.environ | own).returncode
 
 
 def _run(trainer: Trainer, checkpoint: Path, curves: Path, run: tracking.Run) -> pd.DataFrame:

@@ -26,6 +26,7 @@ def tiny_params(data: Path) -> dict[str, Any]:
     params["training"] |= {
         "epochs": 4,
         "batch_size": 32,
+        "processes": 1,
         "learning_rate": 0.1,
         "steps_per_proposal": 6,
         "refresh_images": 32,
@@ -266,3 +267,13 @@ def test_bad_params_are_refused_by_name(
     with pytest.raises(ConfigError) as refused:
         load_params(file)
     assert message in str(refused.value)
+
+
+def test_two_processes_share_the_training(checkout: Checkout, fashion_mnist: Path):
+    params = tiny_params(fashion_mnist)
+    params["training"] |= {"epochs": 1, "processes": 2}
+    checkout.write_params(params)
+    checkout.dvc("repro", "train")
+    curves = (checkout.root / "reports/train/curves.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in curves] == ["step", "10", "15"]
+    assert not list((checkout.root / ".joslim/checkpoints").iterdir())

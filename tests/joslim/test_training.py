@@ -22,6 +22,7 @@ def config(**changes) -> TrainingConfig:
     values = {
         "epochs": 2,
         "batch_size": 8,
+        "processes": 1,
         "learning_rate": 0.05,
         "warmup_fraction": 0.2,
         "momentum": 0.9,
@@ -205,5 +206,7 @@ def test_too_few_images_are_refused():
         trainer(refresh_images=80)
     with pytest.raises(DataError, match=r"training.batch_size is 60, but only 56 images are left"):
         trainer(batch_size=60)
+    with pytest.raises(ValidationError, match="batch_size is 8; expected a multiple of processes"):
+        config(processes=3)
     with pytest.raises(ValidationError, match="distillation_weight"):
         config(distillation_weight=1.5)
