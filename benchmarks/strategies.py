@@ -3,9 +3,10 @@
     python -m benchmarks.strategies --seeds 0 1 2 --objectives macs memory
 
 trains every strategy on the images prepared by stage ``prepare``, with the settings of params.yaml,
-measures its front as stage ``front`` does, and then trains a dense network from scratch at the
-widths of the best sub-networks within 25, 50 and 75 % of the full cost, for as many steps. What is
-best is decided on ``val``; accuracies are of ``test``. Every finished case is a file in
+and measures its front as stage ``front`` does. The best sub-networks within 25, 50 and 75 % of the
+full cost are measured as they are sliced and after stage ``finetune``. ``independent`` trains
+dense networks from scratch at Joslim's widths, for as many steps. What is best is decided on
+``val``; accuracies are of ``test``. Every finished case is a file in
 ``benchmarks/results/strategies`` and is not run again; an unfinished one continues from its
 checkpoint. Several of these commands may run side by side. ``--table`` only prints the table and
 draws the picture, ``docs/strategies.png``.
@@ -25,9 +26,11 @@ from torch import nn
 
 from benchmarks import machine
 from benchmarks.independent import train_independently
-from benchmarks.strategies_report import FRACTIONS, draw, hypervolume, summary
+from benchmarks.strategies_report import FRACTIONS, INDEPENDENT, draw, hypervolume, summary
 from joslim.data import ImageSet
 from joslim.evaluation import measure
+from joslim.finetuning import finetune
+from joslim.threads import use_suitable_threads
 from pipelines import paths
 from pipelines.front import BATCH, Subnetworks, front_metrics, measure_candidates, parse_widths
 from pipelines.git import git
@@ -38,7 +41,7 @@ from pipelines.train import make_trainer, training_key
 
 RESULTS = Path("benchmarks/results/strategies")
 CHECKPOINTS = paths.STATE / "benchmarks" / "strategies"
-STRATEGIES = ("joslim", "slim", "two-stage")
+STRATEGIES = ("joslim", "slim", "two-stage", INDEPENDENT)
 
 
 def main() -> None:
@@ -71,16 +74,20 @@ def run_once(seed: int, objective: str, strategy: str) -> None:
         with FileLock(CHECKPOINTS / f"{name}.lock", blocking=False):
             if not result.exists():
                 print(f"{name}:", flush=True)
-                row = run(seed, objective, strategy)
-                draft = CHECKPOINTS / result.name
-                draft.write_text(json.dumps(row, indent=1) + "\n")
-                draft.replace(result)
+                if strategy == INDEPENDENT:
+                    row = run_independent(seed, objective)
+                else:
+                    row = run(seed, objective, strategy)
+                if row is not None:
+                    draft = CHECKPOINTS / result.name
+                    draft.write_text(json.dumps(row, indent=1) + "\n")
+                    draft.replace(result)
     except Timeout:
         print(f"{name}: runs in another process")
 
 
 def run(seed: int, objective: str, strategy: str) -> dict[str, Any]:
-    """Train one supernet, measure its front, and compare with independent training."""
+    """Train one supernet, measure its front, and fine-tune its best at three costs."""
     params, info = read_params(), DataInfo.load()
     drawn = params.search.model_copy(update={"strategy": strategy, "objective": objective})
     params = params.model_copy(update={"seed": seed, "search": drawn})
@@ -108,19 +115,49 @@ def run(seed: int, objective: str, strategy: str) -> dict[str, Any]:
     for fraction in FRACTIONS:
         best = front[front["fraction"] <= fraction].nlargest(1, "val_top1").iloc[0]
         widths = parse_widths(best["widths"])
+        tuned = subnetworks.get(widths)
+        for _ in finetune(
+            tuned,
+            train,
+            val,
+            params.training,
+            epochs=params.finetune.epochs,
+            learning_rate=params.finetune.learning_rate,
+            seed=seed,
+        ):
+            pass
+        row |= {
+            f"widths_{fraction:.0%}": widths,
+            f"top1_{fraction:.0%}": best["test_top1"],
+            f"finetuned_{fraction:.0%}": _top1(tuned, test),
+        }
+    return row | {"machine": machine.describe()}
+
+
+def run_independent(seed: int, objective: str) -> dict[str, Any] | None:
+    """Train dense networks at the widths that `run` found for ``joslim``; None before that."""
+    found = RESULTS / f"{objective}-joslim-{seed}.json"
+    if not found.exists():
+        print("  waits for joslim's widths; run this again")
+        return None
+    joslim, params, info = json.loads(found.read_text()), read_params(), DataInfo.load()
+    network = params.network_spec(len(info.classes), info.mean, info.std).build()
+    use_suitable_threads(network, params.training.batch_size)
+    train, test = load_split("train"), load_split("test")
+    row: dict[str, Any] = {
+        "strategy": INDEPENDENT, "objective": objective, "seed": seed, "steps": joslim["steps"],
+        "commit": git("rev-parse", "--short=12", "HEAD"),
+    }  # fmt: skip
+    for fraction in FRACTIONS:
         alone = train_independently(
-            trainer.network.extract(widths),
+            network.extract(tuple(joslim[f"widths_{fraction:.0%}"])),
             train,
             params.training,
-            num_steps=trainer.num_steps,
+            num_steps=joslim["steps"],
             calibration_images=params.front.calibration_images,
             seed=seed,
         )
-        row |= {
-            f"top1_{fraction:.0%}": best["test_top1"],
-            f"independent_{fraction:.0%}": _top1(alone, test),
-            f"widths_{fraction:.0%}": widths,
-        }
+        row[f"top1_{fraction:.0%}"] = _top1(alone, test)
     return row | {"machine": machine.describe()}
 
 
