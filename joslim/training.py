@@ -34,6 +34,7 @@ def sandwich_step(
     labels: Tensor,
     widths_list: Sequence[Widths],
     *,
+    subnetwork_weight: float = 1.0,
     distillation_weight: float = 1.0,
     label_smoothing: float = 0.0,
 ) -> tuple[float, ...]:
@@ -47,14 +48,16 @@ def sandwich_step(
         images: ``(batch, channels, height, width)``.
         labels: ``(batch,)`` class indices.
         widths_list: The sub-networks: usually the smallest and the proposals.
+        subnetwork_weight: Of a sub-network's gradient; the full network's has weight 1.
         distillation_weight: Share of the full network's predictions in a sub-network's loss, in
             [0, 1]; the labels get the rest.
         label_smoothing: In [0, 1), for losses on labels.
 
     Returns:
-        The full network's loss, then one per sub-network.
+        The full network's loss, then one per sub-network, not weighted.
 
-    Source: Yu and Huang, Universally Slimmable Networks, 2019, algorithm 1.
+    Source: Yu and Huang, Universally Slimmable Networks, 2019, algorithm 1. Deviates where a weight
+    is not 1.
     """
     with distributed.accumulating(network) if widths_list else nullcontext():
         logits = network(images)
@@ -72,7 +75,7 @@ def sandwich_step(
                 weight=distillation_weight,
                 label_smoothing=label_smoothing,
             )
-            loss.backward()
+            (subnetwork_weight * loss).backward()
         losses.append(loss.detach())
     return tuple(distributed.mean(torch.stack(losses)).tolist())
 
@@ -232,6 +235,7 @@ class Trainer:
             images.to(self._device, memory_format=self._layout),
             labels.to(self._device),
             [self.network.space.smallest, *self._proposals],
+            subnetwork_weight=self.config.subnetwork_weight,
             distillation_weight=self.config.distillation_weight,
             label_smoothing=self.config.label_smoothing,
         )

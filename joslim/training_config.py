@@ -24,6 +24,8 @@ class TrainingConfig(BaseModel):
     """L2 penalty per step, not applied to biases and batch norm."""
     label_smoothing: float = Field(ge=0, lt=1)
     """Probability spread over all classes in the labels."""
+    subnetwork_weight: float = Field(gt=0)
+    """Weight of each sub-network's gradient beside the full network's, which is 1."""
     distillation_weight: float = Field(ge=0, le=1)
     """Share of the full network's predictions in the sub-networks' loss."""
     crop_padding: int = Field(ge=0)

@@ -28,6 +28,7 @@ def config(**changes) -> TrainingConfig:
         "momentum": 0.9,
         "weight_decay": 5e-4,
         "label_smoothing": 0.0,
+        "subnetwork_weight": 1.0,
         "distillation_weight": 1.0,
         "crop_padding": 1,
         "flip": True,
@@ -87,6 +88,29 @@ def test_distillation_weight_mixes_teacher_and_labels():
     _, teacher_only = sandwich_step(network, x, labels, [smallest])
     _, half = sandwich_step(network, x, labels, [smallest], distillation_weight=0.5)
     assert half == pytest.approx((labels_only + teacher_only) / 2, rel=1e-5)
+
+
+def test_subnetwork_weight_scales_their_gradients_only():
+    torch.manual_seed(0)
+    x, labels = torch.randn(8, 1, 12, 12), torch.randint(0, 10, (8,))
+    network = joslim.slimmable(joslim.networks.create("resnet8-half", 10, in_channels=1), x)
+    weight = network.model.conv.weight
+    gradients, losses = [], []
+    for widths, subnetwork_weight in (
+        ([], 1.0),
+        ([network.space.smallest], 1.0),
+        (
+            [network.space.smallest],
+            0.5,
+        ),
+    ):
+        network.zero_grad()
+        step = sandwich_step(network, x, labels, widths, subnetwork_weight=subnetwork_weight)
+        losses.append(step)
+        gradients.append(weight.grad.clone())
+    alone, whole, half = gradients
+    torch.testing.assert_close(half - alone, (whole - alone) / 2)
+    assert losses[1] == losses[2]
 
 
 def test_interrupted_training_equals_uninterrupted(tmp_path: Path):
