@@ -1,9 +1,9 @@
 """Networks by name: CIFAR-style ResNets, torchvision's and timm's classifiers, own factories."""
 
 import importlib
-from collections.abc import Callable
 from difflib import get_close_matches
 from types import ModuleType
+from typing import Any
 
 import torch.nn.functional as F
 import torchvision
@@ -50,7 +50,19 @@ def create(
         return _torchvision(rest, num_classes, in_channels, weights)
     if source == "timm":
         return _timm(rest, num_classes, in_channels, weights)
-    return _factory(source, rest)(num_classes=num_classes, in_channels=in_channels)
+    return _from_factory(name, num_classes, in_channels)
+
+
+def module_type(name: str) -> type[nn.Module]:
+    """The class called ``package.module:Class``.
+
+    Raises:
+        NetworkError: If it cannot be imported, or is no module's.
+    """
+    found = _imported(name)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise NetworkError(f"'{name}' is {found!r}; expected a class of nn.Module")
+    return found
 
 
 class CifarResNet(nn.Module):
@@ -123,7 +135,7 @@ HAVE_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 def _torchvision(name: str, num_classes: int, in_channels: int, weights: str | None) -> nn.Module:
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        raise NetworkError(f"torchvision has no network '{name}'; it has {', '.join(known)}")
+        raise _no_such("torchvision", name, known, "torchvision.models.list_models() names all")
     if in_channels != 3:
         raise NetworkError(
             f"torchvision:{name} takes images of 3 channels, not {in_channels}; "
@@ -144,9 +156,7 @@ def _timm(name: str, num_classes: int, in_channels: int, weights: str | None) ->
     timm = _import_timm(name)
     known = timm.list_models()
     if name not in known:
-        close = get_close_matches(name, known, n=5, cutoff=0.5)
-        hint = f"the closest are {', '.join(close)}" if close else "timm.list_models() names all"
-        raise NetworkError(f"timm has no network '{name}'; {hint}")
+        raise _no_such("timm", name, known, "timm.list_models() names all")
     options = {"num_classes": num_classes, "in_chans": in_channels}
     if weights is not None and not weights.endswith(FILES):
         tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{name}.*")]
@@ -167,6 +177,12 @@ def _timm(name: str, num_classes: int, in_channels: int, weights: str | None) ->
     return model
 
 
+def _no_such(source: str, name: str, known: list[str], listing: str) -> NetworkError:
+    close = get_close_matches(name, known, n=5, cutoff=0.5)
+    hint = f"the closest are {', '.join(close)}" if close else listing
+    return NetworkError(f"{source} has no network '{name}'; {hint}")
+
+
 def _import_timm(name: str) -> ModuleType:
     try:
         return importlib.import_module("timm")
@@ -178,8 +194,25 @@ def _import_timm(name: str) -> ModuleType:
         ) from error
 
 
-def _factory(module: str, attribute: str) -> Callable[..., nn.Module]:
+def _from_factory(name: str, num_classes: int, in_channels: int) -> nn.Module:
+    call = f"(num_classes={num_classes}, in_channels={in_channels})"
+    try:
+        model = _imported(name)(num_classes=num_classes, in_channels=in_channels)
+    except NetworkError:
+        raise
+    except Exception as error:
+        raise NetworkError(f"{name}{call} fails with {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise NetworkError(f"{name}{call} gives {model!r}; expected an nn.Module")
+    return model
+
+
+def _imported(name: str) -> Any:
+    module, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise NetworkError(f"network '{module}:{attribute}' cannot be imported: {error}") from error
+        raise NetworkError(
+            f"'{name}' cannot be imported: {error}; expected package.module:name, installed or in "
+            "the working directory"
+        ) from error

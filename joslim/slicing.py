@@ -23,16 +23,15 @@ Place = tuple[dict[str, Any], str]
 
 
 def places(model: nn.Module) -> dict[str, list[Place]]:
-    """Where each parameter and buffer is, by its first name; modules may share a parameter."""
+    """Where each parameter and buffer is, by name; all places of one that modules share."""
     found: dict[str, list[Place]] = {}
-    first: dict[int, str] = {}
+    shared: dict[int, list[Place]] = {}
     for path, module in model.named_modules():
         for registry in (module._parameters, module._buffers):
             for leaf, tensor in registry.items():
-                if tensor is None:
-                    continue
-                name = f"{path}.{leaf}" if path else leaf
-                found.setdefault(first.setdefault(id(tensor), name), []).append((registry, leaf))
+                if tensor is not None:
+                    found[f"{path}.{leaf}" if path else leaf] = shared.setdefault(id(tensor), [])
+                    shared[id(tensor)].append((registry, leaf))
     return found
 
 

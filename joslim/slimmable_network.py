@@ -130,7 +130,7 @@ class SlimmableNetwork(nn.Module):
                     registry[leaf] = tensor
             return self.model(x)
         finally:
-            for registry, leaf, tensor in replaced:
+            for registry, leaf, tensor in reversed(replaced):
                 registry[leaf] = tensor
 
     def _slices(self, widths: Widths) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from joslim import networks
-from joslim.errors import CheckpointError
+from joslim.errors import CheckpointError, NetworkError
 from joslim.slimmable_network import SlimmableNetwork, slimmable
 from joslim.widths import Widths
 
@@ -37,6 +37,7 @@ class NetworkSpec:
         std: Likewise.
         min_width: Smallest width multiplier of the search.
         divisor: Step of the channel counts; None if decided per group.
+        leaves: Modules that are not looked into, as ``package.module:Class``.
     """
 
     network: str
@@ -47,17 +48,32 @@ class NetworkSpec:
     std: tuple[float, ...]
     min_width: float
     divisor: int | None
+    leaves: tuple[str, ...] = ()
 
     def build(self, weights: str | None = None) -> SlimmableNetwork:
-        """The supernet with fresh or pretrained ``weights``; takes images in [0, 1]."""
+        """The supernet with fresh or pretrained ``weights``; takes images in [0, 1].
+
+        Raises:
+            NetworkError: If it cannot be made, or does not give one logit per class.
+            TracingError: If its channel groups cannot be found.
+        """
         model = networks.create(self.network, self.num_classes, self.in_channels, weights)
         example = torch.zeros(2, self.in_channels, self.image_size, self.image_size)
-        return slimmable(
+        network = slimmable(
             Classifier(model, self.mean, self.std),
             example,
             min_width=self.min_width,
             divisor=self.divisor,
+            leaves=tuple(map(networks.module_type, self.leaves)),
         )
+        with torch.no_grad():
+            outputs = tuple(network.eval()(example).shape)
+        if outputs != (2, self.num_classes):
+            raise NetworkError(
+                f"network '{self.network}' gives {outputs} for 2 images; expected "
+                f"(2, {self.num_classes}), a logit for each class"
+            )
+        return network.train()
 
 
 class Classifier(nn.Module):
@@ -136,11 +152,10 @@ def load_spec(path: Path) -> tuple[NetworkSpec, Widths]:
     content = read_spec(path)
     widths = content.pop("widths", ())
     content.pop("provenance", None)
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
     try:
-        spec = NetworkSpec(
-            **{**content, "mean": tuple(content["mean"]), "std": tuple(content["std"])}
-        )
-    except (KeyError, TypeError) as error:
+        spec = NetworkSpec(**fields)
+    except TypeError as error:
         raise CheckpointError(f"{path / SPEC} is not a network's spec: {error}") from error
     return spec, tuple(widths)
 

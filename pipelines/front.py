@@ -15,7 +15,7 @@ from joslim.calibration import recalibrate_batchnorm
 from joslim.costs import Cost
 from joslim.data import ImageSet
 from joslim.data.images import unit_range
-from joslim.evaluation import Measurement, latency_ms, measure
+from joslim.evaluation import Measurement, latencies_ms, measure
 from joslim.memory_format import fast_memory_format
 from joslim.search import Strategy
 from joslim.slimmable_network import SlimmableNetwork
@@ -52,10 +52,12 @@ def main() -> None:
         subnetworks = Subnetworks(network, load_split("train"), params.front.calibration_images)
         candidates = measure_candidates(subnetworks, strategy, load_split("val"), params.front)
         front = candidates[candidates["on_front"]].drop(columns="on_front").copy()
-        front["latency_ms"] = _save(front, subnetworks, spec)
+        _save(front, subnetworks, spec)
         full = candidates[candidates["source"] == "full"].iloc[0]
         full_costs = {column: float(full[column]) for column in EXACT}
-        full_costs["latency_ms"] = subnetworks.latency_ms(network.space.full)
+        found = [parse_widths(widths) for widths in front["widths"]]
+        *latencies, full_latency = subnetworks.latencies_ms([*found, network.space.full])
+        front["latency_ms"], full_costs["latency_ms"] = latencies, full_latency
         metrics = front_metrics(candidates, cost)
         _write(front[COLUMNS], candidates.drop(columns="on_front"), full_costs, metrics)
         run.metrics({k: v for k, v in metrics.items() if not isinstance(v, str)})
@@ -86,10 +88,11 @@ class Subnetworks:
         recalibrate_batchnorm(models, batches)
         return models
 
-    def latency_ms(self, widths: Widths) -> float:
+    def latencies_ms(self, widths_list: Sequence[Widths]) -> list[float]:
         """Measured on one image, in the memory format in which models are served."""
         image = torch.rand(1, *self._calibration.shape[1:])
-        return round(latency_ms(self.network.extract(widths), image), 4)
+        models = [self.network.extract(widths) for widths in widths_list]
+        return [round(latency, 4) for latency in latencies_ms(models, image)]
 
 
 def measure_candidates(
@@ -164,16 +167,13 @@ def parse_widths(text: str) -> Widths:
     return tuple(map(int, text.split("-")))
 
 
-def _save(front: pd.DataFrame, subnetworks: Subnetworks, spec: NetworkSpec) -> list[float]:
-    """Save every sub-network of the front; returns their latencies in milliseconds."""
+def _save(front: pd.DataFrame, subnetworks: Subnetworks, spec: NetworkSpec) -> None:
+    """Save every sub-network of the front."""
     shutil.rmtree(paths.FRONT, ignore_errors=True)
-    latencies = []
     for row in track(front.itertuples(), "saving the front", len(front)):
         widths = parse_widths(row.widths)
-        latencies.append(subnetworks.latency_ms(widths))
         provenance = {"kind": "front", "id": row.id, "source": row.source}
         save_subnetwork(paths.FRONT / row.id, subnetworks.get(widths), spec, widths, provenance)
-    return latencies
 
 
 def front_metrics(candidates: pd.DataFrame, cost: Cost) -> dict[str, float | int | str]:

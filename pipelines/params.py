@@ -53,6 +53,7 @@ class NetworkParams(_Section):
     weights: str | None
     min_width: float = Field(gt=0, le=1)
     divisor: int | None = Field(ge=1)
+    leaves: tuple[str, ...]
 
 
 class SearchParams(_Section):
@@ -159,6 +160,7 @@ class Params(_Section):
             std=std or (1.0,) * self.data.channels,
             min_width=self.network.min_width,
             divisor=self.network.divisor,
+            leaves=self.network.leaves,
         )
 
 

@@ -61,6 +61,11 @@ def trace(
         raise TracingError(f"min_width is {min_width}; expected 0 < min_width <= 1")
     if divisor is not None and divisor < 1:
         raise TracingError(f"divisor is {divisor}; expected a whole number >= 1")
+    if isinstance(model, leaves):
+        raise TracingError(
+            f"{type(model).__name__} is the whole network and cannot be a leaf; expected a module "
+            "inside of it"
+        )
     traced = build_graph(model, example_input[:1], MODULES, leaves)
     nodes = list(traced.graph.nodes)
     walk = Walk(dict(model.named_modules()), traced.computed_with)

@@ -174,8 +174,9 @@ class _Tracer(fx.Tracer):
         except Exception as error:
             kind = type(m).__name__
             raise TracingError(
-                f"torch.fx cannot trace '{self.path_of_module(m)}' ({kind}): {error}; "
-                f"with slimmable(…, leaves=({kind},)) its widths stay as they are"
+                f"torch.fx cannot trace '{self.path_of_module(m)}' ({kind}): {error}; as a leaf "
+                f"its widths stay as they are: slimmable(…, leaves=({kind},)), or network.leaves: "
+                f"['{type(m).__module__}:{kind}']"
             ) from error
 
 
@@ -186,8 +187,8 @@ def _trace(tracer: fx.Tracer, model: nn.Module) -> fx.Graph:
         raise
     except Exception as error:
         raise TracingError(
-            f"torch.fx cannot trace {type(model).__name__}: {error}; what cannot be traced may "
-            "stand in a module of its own, given to slimmable(…, leaves=(ThatModule,))"
+            f"torch.fx cannot trace {type(model).__name__}: {error}; put what it cannot follow "
+            "into a module of its own, and that module among the leaves"
         ) from error
 
 

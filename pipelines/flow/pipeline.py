@@ -1,9 +1,9 @@
 """The flow: one task per DVC stage, each after the stages that it reads from."""
 
 import os
-from asyncio import Lock, Semaphore, gather
+from asyncio import Semaphore, gather
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from uuid import UUID
 
@@ -87,7 +87,6 @@ class _Run:
         self._cores = _num_cores()
         self._side_by_side = max(1, min(self._cores, num_budgets, MAX_SIDE_BY_SIDE))
         self._slots = Semaphore(self._side_by_side)
-        self._one_alone = Lock()
         self._unchanged: set[str] = set()
         self._ran_since: set[UUID] = set()
         self._progress_id = progress_id
@@ -123,20 +122,19 @@ class _Run:
         return state
 
     async def specialise(self, budgets: Sequence[str], *, after: State) -> list[State]:
-        """Fine-tune for every budget side by side, and evaluate each alone: that measures latency.
+        """Fine-tune and evaluate for every budget, side by side.
 
         One that fails does not stop the others.
 
         Raises:
             StageError: If one has failed.
         """
+        threads = max(1, self._cores // self._side_by_side)
 
         async def finetune_and_evaluate(budget: str) -> State:
             async with self._slots:
-                threads = max(1, self._cores // self._side_by_side)
                 tuned = await self.stage(f"finetune@{budget}", after=[after], threads=threads)
-            async with self._alone():
-                return await self.stage(f"evaluate@{budget}", after=[tuned])
+                return await self.stage(f"evaluate@{budget}", after=[tuned], threads=threads)
 
         outcomes = await gather(*map(finetune_and_evaluate, budgets), return_exceptions=True)
         states = []
@@ -145,13 +143,6 @@ class _Run:
                 raise outcome
             states.append(outcome)
         return states
-
-    @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
-        async with self._one_alone, AsyncExitStack() as taken:
-            for _ in range(self._side_by_side):
-                await taken.enter_async_context(self._slots)
-            yield
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,10 @@ from torch import nn
 
 import joslim
 from joslim.calibration import batch_statistics, recalibrate_batchnorm
-from joslim.errors import CheckpointError, NetworkError
-from joslim.evaluation import latency_ms, measure
+from joslim.errors import CheckpointError, NetworkError, TracingError
+from joslim.evaluation import latencies_ms, latency_ms, measure
 from joslim.finetuning import finetune
-from joslim.storage import NetworkSpec, load_supernet, save_subnetwork, save_supernet
+from joslim.storage import NetworkSpec, load_spec, load_supernet, save_subnetwork, save_supernet
 
 
 def test_measure_equals_a_hand_worked_case():
@@ -75,6 +76,9 @@ def test_batch_statistics_leave_no_trace():
 def test_latency_is_measured_on_one_thread_and_puts_threads_back():
     threads = torch.get_num_threads()
     assert latency_ms(nn.Linear(4, 4), torch.zeros(1, 4), repeats=3) > 0
+    large, small = nn.Linear(2000, 2000), nn.Linear(2000, 2)
+    slow, fast = latencies_ms([large, small], torch.zeros(1, 2000), repeats=5)
+    assert slow > fast
     assert torch.get_num_threads() == threads
 
 
@@ -123,7 +127,7 @@ def test_damaged_networks_are_named(tmp_path: Path):
     with pytest.raises(CheckpointError, match=r"weights.safetensors does not fit"):
         joslim.load(tmp_path)
     (tmp_path / "spec.json").write_text("{}")
-    with pytest.raises(CheckpointError, match=r"is not a network's spec: 'mean'"):
+    with pytest.raises(CheckpointError, match=r"is not a network's spec: .*missing 8 required"):
         joslim.load(tmp_path)
 
 
@@ -132,13 +136,61 @@ def tiny_factory(num_classes: int, in_channels: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(in_channels, 8, 3), nn.Flatten(), nn.LazyLinear(num_classes))
 
 
+def failing_factory(num_classes: int, in_channels: int) -> nn.Module:
+    raise KeyError("boom")
+
+
+def number_factory(num_classes: int, in_channels: int) -> int:
+    return 3
+
+
+def seven_factory(num_classes: int, in_channels: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), Gate()
+    )
+
+
+class Gate(nn.Module):
+    """Which way it goes depends on the image, so that it cannot be traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(8, 7)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x) if x.sum() > 0 else -self.head(x)
+
+
+def test_a_spec_with_leaves_and_its_number_of_outputs(tmp_path: Path):
+    mine = "test_evaluation:seven_factory"
+    with pytest.raises(TracingError, match=r"or network.leaves: \['test_evaluation:Gate'\]"):
+        replace(spec(), network=mine, num_classes=7).build()
+    followed = replace(spec(), network=mine, num_classes=7, leaves=("test_evaluation:Gate",))
+    with pytest.raises(TracingError, match="no channel group can change its width"):
+        followed.build()
+    with pytest.raises(NetworkError, match=r"'test_evaluation:spec' is .*; expected a class of"):
+        replace(spec(), leaves=("test_evaluation:spec",)).build()
+    ten = replace(spec(), network="test_evaluation:two_convolutions", num_classes=10)
+    with pytest.raises(NetworkError, match=r"gives \(2, 7\) for 2 images; expected \(2, 10\)"):
+        ten.build()
+    save_supernet(tmp_path, replace(ten, num_classes=7).build(), followed)
+    assert load_spec(tmp_path)[0] == followed
+
+
+def two_convolutions(num_classes: int, in_channels: int) -> nn.Module:
+    convolutions = nn.Conv2d(in_channels, 8, 3), nn.ReLU(), nn.Conv2d(8, 7, 3)
+    return nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("test_evaluation:failing_factory", r"in_channels=1\) fails with KeyError: 'boom'"),
+        ("test_evaluation:number_factory", r"in_channels=1\) gives 3; expected an nn.Module"),
         ("resnet9", r"network is 'resnet9'; expected one of resnet8, resnet14"),
         ("resnet8-third", r"network is 'resnet8-third'; expected one of"),
-        ("torchvision:resnet19", r"torchvision has no network 'resnet19'; it has alexnet"),
-        ("nowhere:net", r"network 'nowhere:net' cannot be imported"),
+        ("torchvision:resnet19", r"torchvision has no network 'resnet19'; the closest are resnet1"),
+        ("nowhere:net", r"'nowhere:net' cannot be imported: .*; expected package.module:name"),
         ("torchvision:resnet18", r"takes images of 3 channels, not 1; set data.channels to 3"),
     ],
 )
