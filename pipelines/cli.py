@@ -103,12 +103,13 @@ def export(
     model: Name = None,
 ) -> None:
     """Write the best model within a budget as a file: images in [0, 1] to logits."""
-    limits = parse_budget(budget)
-    records = connect()
-    entry = registry_lookup.best_within(records, registry_lookup.find_model(records, model), limits)
     from pipelines import export as exporter
     from pipelines import registry
 
+    limits = parse_budget(budget)
+    exporter.check(output, needs_onnx=format is Format.ONNX)
+    records = connect()
+    entry = registry_lookup.best_within(records, registry_lookup.find_model(records, model), limits)
     program = registry.download(entry, "data/model.pt2")
     if format is Format.ONNX:
         exporter.to_onnx(program, output)

@@ -16,9 +16,24 @@ class ExportError(JoslimError, RuntimeError):
     """A model that cannot be written in the wanted format."""
 
 
+def check(output: Path, *, needs_onnx: bool) -> None:
+    """Refuse what could not be written, before anything is downloaded.
+
+    Raises:
+        ExportError: If the extra ``onnx`` or the folder of ``output`` is missing.
+    """
+    missing = [name for name in _ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+    if needs_onnx and missing:
+        raise ExportError(
+            f"format onnx needs {', '.join(missing)}; run `pip install '.[onnx]'` in the checkout, "
+            "or choose --format pt2"
+        )
+    if not output.parent.is_dir():
+        raise ExportError(f"--output is {output}, but there is no folder {output.parent}")
+
+
 def to_pt2(program: Path, output: Path) -> None:
     """Copy the `torch.export` program of a registered model."""
-    output.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(program, output)
 
 
@@ -26,15 +41,9 @@ def to_onnx(program: Path, output: Path) -> None:
     """Convert a `torch.export` program to ONNX and check that ONNX Runtime agrees with it.
 
     Raises:
-        ExportError: If the extra ``onnx`` is not installed, or an output differs by more than 1e-4.
+        ExportError: If an output differs by more than 1e-4.
     """
-    missing = [name for name in _ONNX_PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ExportError(
-            f"format onnx needs {', '.join(missing)}; expected `pip install {' '.join(missing)}`"
-        )
     exported = torch.export.load(program)
-    output.parent.mkdir(parents=True, exist_ok=True)
     converted = torch.onnx.export(
         exported, input_names=["images"], output_names=["logits"], verbose=False
     )

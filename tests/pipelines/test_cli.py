@@ -107,7 +107,7 @@ def test_from_a_folder_inside_the_project(registered_project: Project) -> None:
 def test_export_to_onnx_equals_the_saved_network(
     registered_project: Project, tmp_path: Path
 ) -> None:
-    output = tmp_path / "deep" / "tiny.onnx"
+    output = tmp_path / "tiny.onnx"
     result = run("export", "--budget", "macs=90%", "--format", "onnx", "--output", str(output))
     assert result.exit_code == 0, result.output
     session = onnxruntime.InferenceSession(output)
@@ -136,8 +136,15 @@ def test_export_to_onnx_without_its_packages_says_what_to_install(
     output = tmp_path / "x.onnx"
     result = run("export", "--budget", "macs=20%", "--format", "onnx", "--output", str(output))
     assert result.exit_code == 1
-    assert "needs not_installed; expected `pip install not_installed`" in result.stderr
+    assert "needs not_installed; run `pip install '.[onnx]'` in the checkout" in result.stderr
     assert not output.exists()
+
+
+def test_export_into_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    output = tmp_path / "nowhere" / "x.pt2"
+    result = run("export", "-b", "macs=20%", "--format", "pt2", "-o", str(output))
+    assert result.exit_code == 1
+    assert f"there is no folder {tmp_path / 'nowhere'}" in result.stderr
 
 
 def test_a_wrong_onnx_file_is_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
