@@ -81,7 +81,7 @@ def draw(rows: pd.DataFrame) -> None:
 
 def draw_objective(axes: Axes, rows: pd.DataFrame) -> None:
     """A staircase with a band per strategy; independent training as dots with whiskers."""
-    limits = np.linspace(0.2, 1, 161)
+    limits = np.linspace(0, 1, 401)
     for strategy, color in COLORS.items():
         found = rows[rows["strategy"] == strategy]
         if found.empty:

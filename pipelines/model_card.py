@@ -50,7 +50,7 @@ def describe(
     head = (
         f"One **{spec['network']}**, trained once on **{dataset}**: a version for every width "
         "configuration of its front, and one fine-tuned for every budget. "
-        "`joslim lookup --budget macs=50%` names the best one within a budget.\n\n"
+        f"`joslim lookup --model {name} --budget macs=50%` names the best one within a budget.\n\n"
         f"Takes float32 images in [0, 1] of shape N×{image}; gives {len(classes)} logits: "
         f"{', '.join(classes)}.\n\n"
         f'```python\nmodel = mlflow.pytorch.load_model("models:/{name}@{budget}")\n```\n\n'

@@ -70,7 +70,8 @@ class Model:
     def command(self) -> str:
         """Finds the best model within the budget's limits."""
         limits = ",".join(f"{name}={limit}" for name, limit in self.metrics["limits"].items())
-        return f"joslim lookup --budget {shlex.quote(limits)}"
+        name = self.uri.removeprefix("models:/").partition("@")[0]
+        return f"joslim lookup --model {shlex.quote(name)} --budget {shlex.quote(limits)}"
 
     def mark(self, objective: str, front: pd.DataFrame, full_cost: float) -> Mark:
         """For pictures of the ``front``; costs are the objective's, in full ``full_cost``."""

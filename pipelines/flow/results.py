@@ -46,7 +46,7 @@ def budgets(names: Iterable[str]) -> Rows:
                 "budget": name,
                 "version": str(versions[f"budget-{name}"]),
                 **_costs(metrics),
-                "untuned": _percent(metrics["slice"]["top1"]),
+                "sliced": _percent(metrics["slice"]["top1"]),
                 "test top-1": _percent(metrics["finetuned"]["top1"]),
             }
         )
@@ -61,7 +61,7 @@ def show(console: Console, budget_names: Iterable[str]) -> None:
         _table(f"A model for every budget: versions of {model}", budgets(budget_names)),
     )
     for purpose, command in (
-        ("the best model within a budget", "joslim lookup --budget macs=50%"),
+        ("the best model within a budget", f"joslim lookup --model {model} --budget macs=50%"),
         ("runs, curves and the registry", f"mlflow ui --backend-store-uri {tracking.uri()}"),
         ("past runs of this flow", "prefect server start"),
         ("the report, for a browser", str(paths.root() / paths.REPORT_PAGE)),

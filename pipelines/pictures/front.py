@@ -12,6 +12,9 @@ from matplotlib.transforms import Bbox
 from pipelines.budgets import QUANTITIES
 from pipelines.pictures.style import COST_NAMES, PALETTE, styled, tip
 
+NARROW = 6.0
+"""Inches; up to this width there is no room for numbers beside names."""
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -85,9 +88,13 @@ def draw_front(
     axes.grid(axis="y")
     _label_costs(axes, objective, candidates.objective.max())
     if marks:
-        _draw_marks(axes, marks, dict(zip(front.id, error, strict=True)))
+        front_error = dict(zip(front.id, error, strict=True))
+        _draw_marks(axes, marks, front_error, names_only=width <= NARROW)
     figure.legend(
-        loc="outside upper left", ncols=4 if width > 6 else 2, handletextpad=0.4, columnspacing=1.4
+        loc="outside upper left",
+        ncols=4 if width > NARROW else 2,
+        handletextpad=0.4,
+        columnspacing=1.4,
     )
     _part(figure, axes)
     return figure
@@ -108,7 +115,9 @@ def _label_costs(axes: Axes, objective: str, full: float) -> None:
     axes.set_xlabel(f"{COST_NAMES[objective]}, and % of the full network", loc="left")
 
 
-def _draw_marks(axes: Axes, marks: Sequence[Mark], front_error: dict[str, float]) -> None:
+def _draw_marks(
+    axes: Axes, marks: Sequence[Mark], front_error: dict[str, float], *, names_only: bool
+) -> None:
     """Limits as dotted lines; fine-tuned models as diamonds, tied to the slices they were."""
     orange = PALETTE["orange"]
     limits = sorted({mark.limit for mark in marks if mark.limit is not None})
@@ -133,7 +142,7 @@ def _draw_marks(axes: Axes, marks: Sequence[Mark], front_error: dict[str, float]
         names = ", ".join(mark.budget for mark in members)
         tip(axes, place[0], place[1], f"{names}: {place[1]:.2f} % error, fine-tuned")
         axes.annotate(
-            f"{names}  {place[1]:.1f} %",
+            names if names_only else f"{names}  {place[1]:.1f} %",
             place,
             (-7, -6),
             textcoords="offset points",
