@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -113,7 +115,7 @@ def _run(trainer: Trainer, checkpoint: Path, curves: Path, run: tracking.Run) ->
         for progress in track(
             trainer.run(checkpoint),
             "training",
-            describe=lambda p: f"epoch {p.epoch:.1f}, loss {p.full_loss:.3f}",
+            describe=_describer(trainer.config.batch_size),
             position=lambda p: (p.step, p.num_steps),
         ):
             points.append(progress)
@@ -124,6 +126,22 @@ def _run(trainer: Trainer, checkpoint: Path, curves: Path, run: tracking.Run) ->
                 file.flush()
                 points.clear()
     return pd.DataFrame(_points(curves))
+
+
+def _describer(batch_size: int) -> Callable[[Progress], str]:
+    """Text about a step, with the mean speed since the first one."""
+    first_step, start = None, time.monotonic()
+
+    def describe(progress: Progress) -> str:
+        nonlocal first_step
+        first_step = progress.step - 1 if first_step is None else first_step
+        speed = batch_size * (progress.step - first_step) / (time.monotonic() - start)
+        return (
+            f"epoch {progress.epoch:.1f}, loss {progress.full_loss:.3f}, learning rate "
+            f"{progress.learning_rate:.3g}, {speed:,.0f} images/s"
+        )
+
+    return describe
 
 
 def _points(curves: Path) -> list[dict[str, float]]:
