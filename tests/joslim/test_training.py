@@ -56,6 +56,12 @@ def trainer(strategy_name: str = "joslim", **changes) -> Trainer:
     return Trainer(network, strategy, data(), config(**changes), seed=0)
 
 
+def train_until(step: int, checkpoint: Path) -> None:
+    for progress in trainer().run(checkpoint):
+        if progress.step == step:
+            break
+
+
 def test_gradients_of_a_sandwich_step_are_the_sum_of_separate_backward_passes():
     torch.manual_seed(0)
     x, labels = torch.randn(8, 1, 12, 12, dtype=torch.float64), torch.randint(0, 10, (8,))
@@ -118,9 +124,7 @@ def test_interrupted_training_equals_uninterrupted(tmp_path: Path):
     curve = [progress.full_loss for progress in whole.run()]
 
     file = tmp_path / "checkpoint.pt"
-    for progress in trainer().run(file):
-        if progress.step == 9:
-            break
+    train_until(9, file)
     resumed = trainer()
     rest = [progress.full_loss for progress in resumed.run(file)]
     assert rest == curve[8:]
@@ -161,9 +165,7 @@ def test_after_damage_training_continues_from_the_checkpoint_before(tmp_path: Pa
     whole = trainer()
     curve = [progress.full_loss for progress in whole.run()]
     file = tmp_path / "checkpoint.pt"
-    for progress in trainer().run(file):
-        if progress.step == 9:
-            break
+    train_until(9, file)
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     with warnings.catch_warnings(record=True) as caught:
