@@ -100,7 +100,10 @@ def reading(images: str) -> float:
     stream = TrainingStream(data, 128, seed=0, crop_padding=4, flip=True)
     network, batch_images, labels, widths_list = case("resnet20")
     steps = iter(range(10**9))
-    batch, step = in_turns(lambda: stream.batch(next(steps)), lambda: sandwich_step(network, *rest))
+    batch, step = in_turns(
+        lambda: stream.batch(next(steps)),
+        lambda: sandwich_step(network, batch_images, labels, widths_list),
+    )
     return batch / (batch + step)
 
 
