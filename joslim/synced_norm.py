@@ -25,7 +25,7 @@ class _Synced(_BatchNorm):
         if not (self.training and self.track_running_stats and dist.is_initialized()):
             return super().forward(x)
         axes = [0, *range(2, x.dim())]
-        var, mean = torch.var_mean(x.detach(), axes, correction=0)
+        var, mean = torch.var_mean(x.detach().float(), axes, correction=0)
         moments = torch.stack([mean, var + mean.square()])
         dist.all_reduce(moments)
         mean, square = moments / dist.get_world_size()
@@ -85,6 +85,7 @@ class _Normalise(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, var, weight = ctx.saved_tensors
         axes, shape = [0, *range(2, x.dim())], [1, -1] + [1] * (x.dim() - 2)
+        gradient = gradient.float()
         scale = (var + ctx.eps).rsqrt()
         normal = (x - mean.view(shape)) * scale.view(shape)
         for_bias = gradient.sum(axes)
@@ -94,7 +95,7 @@ class _Normalise(torch.autograd.Function):
         offset, slope = sums / (dist.get_world_size() * x.numel() / x.shape[1])
         gain = scale if weight is None else scale * weight
         through = gradient - offset.view(shape) - normal * slope.view(shape)
-        for_x = through * gain.view(shape)
+        for_x = (through * gain.view(shape)).to(x.dtype)
         if weight is None:
             return for_x, None, None, None, None, None
         return for_x, None, None, for_weight, for_bias, None

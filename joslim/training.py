@@ -16,7 +16,7 @@ from joslim import costs, distributed
 from joslim.checkpoint import load_checkpoint, save_checkpoint
 from joslim.data import ImageSet, TrainingStream
 from joslim.data.images import unit_range
-from joslim.device import training_device
+from joslim.device import training_device, training_precision
 from joslim.errors import CheckpointError, DataError, DivergenceError
 from joslim.losses import distillation_loss
 from joslim.memory_format import fast_memory_format
@@ -37,6 +37,7 @@ def sandwich_step(
     subnetwork_weight: float = 1.0,
     distillation_weight: float = 1.0,
     label_smoothing: float = 0.0,
+    precision: torch.dtype = torch.float32,
 ) -> tuple[float, ...]:
     """Accumulate the gradients of the full network and of some sub-networks on one batch.
 
@@ -52,6 +53,8 @@ def sandwich_step(
         distillation_weight: Share of the full network's predictions in a sub-network's loss, in
             [0, 1]; the labels get the rest.
         label_smoothing: In [0, 1), for losses on labels.
+        precision: Of convolutions and matrix products; bfloat16 by autocast. Weights, their
+            gradients and losses are float32.
 
     Returns:
         The full network's loss, then one per sub-network, not weighted.
@@ -59,8 +62,11 @@ def sandwich_step(
     Source: Yu and Huang, Universally Slimmable Networks, 2019, algorithm 1. Deviates where a weight
     is not 1.
     """
+    autocast = torch.autocast(images.device.type, precision, enabled=precision != torch.float32)
     with distributed.accumulating(network) if widths_list else nullcontext():
-        logits = network(images)
+        with autocast:
+            logits = network(images)
+        logits = logits.float()
         loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
         loss.backward()
     losses = [loss.detach()]
@@ -68,8 +74,10 @@ def sandwich_step(
     for count, widths in enumerate(widths_list, start=1):
         is_last = count == len(widths_list)
         with nullcontext() if is_last else distributed.accumulating(network):
+            with autocast:
+                student_logits = network(images, widths)
             loss = distillation_loss(
-                network(images, widths),
+                student_logits.float(),
                 teacher_logits,
                 labels,
                 weight=distillation_weight,
@@ -138,6 +146,7 @@ class Trainer:
             )
         self._layout = fast_memory_format(network.extract(network.space.smallest))
         self._device = training_device()
+        self._precision = training_precision(config.precision, self._device)
         self.network = network.to(self._device).to(memory_format=self._layout)
         self._shared = distributed.shared(network)
         self.strategy = strategy
@@ -238,6 +247,7 @@ class Trainer:
             subnetwork_weight=self.config.subnetwork_weight,
             distillation_weight=self.config.distillation_weight,
             label_smoothing=self.config.label_smoothing,
+            precision=self._precision,
         )
         if not all(map(math.isfinite, (full_loss, smallest_loss, *losses))):
             raise DivergenceError(

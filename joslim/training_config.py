@@ -1,5 +1,7 @@
 """How a supernet is trained, in numbers."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
@@ -12,6 +14,8 @@ class TrainingConfig(BaseModel):
     """Passes over the training images."""
     batch_size: int = Field(ge=2)
     """Images per optimiser step, of all processes together."""
+    precision: Literal["auto", "float32", "bfloat16"]
+    """Of convolutions and matrix products; ``auto`` takes bfloat16 where it is native."""
     processes: int = Field(ge=1)
     """Processes of this machine that share each batch; stage ``train`` starts them."""
     learning_rate: float = Field(gt=0)

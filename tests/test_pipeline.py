@@ -27,6 +27,7 @@ def tiny_params(data: Path) -> dict[str, Any]:
         "epochs": 4,
         "batch_size": 32,
         "processes": 1,
+        "precision": "float32",
         "learning_rate": 0.1,
         "steps_per_proposal": 6,
         "refresh_images": 32,

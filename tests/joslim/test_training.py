@@ -23,6 +23,7 @@ def config(**changes) -> TrainingConfig:
         "epochs": 2,
         "batch_size": 8,
         "processes": 1,
+        "precision": "float32",
         "learning_rate": 0.05,
         "warmup_fraction": 0.2,
         "momentum": 0.9,
@@ -117,6 +118,23 @@ def test_subnetwork_weight_scales_their_gradients_only():
     alone, whole, half = gradients
     torch.testing.assert_close(half - alone, (whole - alone) / 2)
     assert losses[1] == losses[2]
+
+
+def test_bfloat16_leaves_weights_and_losses_in_float32_and_changes_them_little():
+    torch.manual_seed(0)
+    x, labels = torch.randn(8, 1, 12, 12), torch.randint(0, 10, (8,))
+    network = joslim.slimmable(joslim.networks.create("resnet8-half", 10, in_channels=1), x)
+    found = []
+    for precision in (torch.float32, torch.bfloat16):
+        network.zero_grad()
+        losses = sandwich_step(network, x, labels, [network.space.smallest], precision=precision)
+        found.append((losses, network.model.conv.weight.grad.clone()))
+    (losses, gradient), (rough_losses, rough_gradient) = found
+    assert rough_losses != losses
+    assert rough_losses == pytest.approx(losses, rel=0.02)
+    assert rough_gradient.dtype == torch.float32
+    similarity = F.cosine_similarity(rough_gradient.flatten(), gradient.flatten(), dim=0)
+    assert similarity > 0.95
 
 
 def test_interrupted_training_equals_uninterrupted(tmp_path: Path):
