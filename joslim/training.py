@@ -172,7 +172,9 @@ class Trainer:
         # many width configurations as the others.
         learns = strategy.learns_while_training
         self._steps_per_proposal = config.steps_per_proposal if learns else 1
-        self._most_visited = config.num_proposals * -(-self.num_steps // config.steps_per_proposal)
+        self._proposed_together = config.proposals_per_round if learns else config.num_proposals
+        rounds = -(-self.num_steps // config.steps_per_proposal)
+        self._most_visited = config.proposals_per_round * rounds
 
     def run(self, checkpoint: Path | None = None) -> Iterator[Progress]:
         """Train to the end, yielding after every step; from ``checkpoint`` if it exists.
@@ -211,14 +213,20 @@ class Trainer:
     def _ask(self) -> None:
         if self.strategy.learns_while_training:
             self._refresh(self.config.refresh_fraction * self._macs_of_a_round())
-        self._proposals = [self.strategy.ask() for _ in range(self.config.num_proposals)]
+        self._proposals = [self.strategy.ask() for _ in range(self._proposed_together)]
         visited = list(dict.fromkeys([*self._proposals, *self._visited]))
         self._visited = visited[: self._most_visited]
 
+    def _turn(self) -> list[Widths]:
+        """The proposals to be trained in this step."""
+        count, first = len(self._proposals), self.step * self.config.num_proposals
+        return [self._proposals[(first + i) % count] for i in range(self.config.num_proposals)]
+
     def _macs_of_a_round(self) -> float:
         """Of training at the present proposals; a backward pass takes two forward ones."""
-        trained = [self.network.space.full, self.network.space.smallest, *self._proposals]
-        per_image = 3 * sum(self._macs(widths) for widths in trained)
+        proposals = [self._macs(widths) for widths in self._proposals] or [0]
+        ends = self._macs(self.network.space.full) + self._macs(self.network.space.smallest)
+        per_image = 3 * (ends + self.config.num_proposals * sum(proposals) / len(proposals))
         return self.config.steps_per_proposal * self.config.batch_size * per_image
 
     def _refresh(self, max_macs: float = math.inf) -> None:
@@ -243,7 +251,7 @@ class Trainer:
             self._shared,
             images.to(self._device, memory_format=self._layout),
             labels.to(self._device),
-            [self.network.space.smallest, *self._proposals],
+            [self.network.space.smallest, *self._turn()],
             subnetwork_weight=self.config.subnetwork_weight,
             distillation_weight=self.config.distillation_weight,
             label_smoothing=self.config.label_smoothing,

@@ -37,7 +37,9 @@ class TrainingConfig(BaseModel):
     flip: bool
     """Whether half of the images are mirrored."""
     num_proposals: int = Field(ge=1)
-    """Width configurations trained beside the full and the smallest network."""
+    """Width configurations trained per step beside the full and the smallest network."""
+    proposals_per_round: int = Field(ge=1)
+    """Width configurations proposed at a time; the steps until the next round take turns."""
     steps_per_proposal: int = Field(ge=1)
     """Steps between two rounds of proposals (the paper's tau); strategies that learn nothing while
     training draw at every step."""

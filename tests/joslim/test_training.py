@@ -34,6 +34,7 @@ def config(**changes) -> TrainingConfig:
         "crop_padding": 1,
         "flip": True,
         "num_proposals": 2,
+        "proposals_per_round": 2,
         "steps_per_proposal": 3,
         "refresh_images": 16,
         "refresh_fraction": 1.0,
