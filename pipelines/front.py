@@ -128,7 +128,8 @@ def _measured(
     space = strategy.space
     sources = {space.smallest: "smallest", space.full: "full"}
     sources |= {w: "visited" for w in _best_visited(strategy) if w not in sources}
-    targets = torch.linspace(strategy.smallest_cost, 1.0, params.num_proposals + 2)[1:-1].tolist()
+    positions = torch.linspace(0, 1, params.num_proposals + 2)[1:-1].tolist()
+    targets = [strategy.target_cost(position) for position in positions]
     if not strategy.search_after_training:
         for target in targets:
             sources.setdefault(strategy.ask(target_cost=target), "proposed")

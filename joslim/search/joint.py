@@ -15,13 +15,16 @@ GOLDEN_RATIO = 0.6180339887498949
 
 
 class JointSearch(Strategy):
-    """Uniform widths first, then the full network, then widths at target costs drawn uniformly.
+    """Uniform widths first, then the full network, then widths at target costs drawn at random.
+
+    Targets are `target_cost` of uniformly drawn positions, so that small costs come more often.
 
     Args:
         num_initial: Uniform widths to draw first, spread evenly over all multipliers; the full
             network follows them.
 
-    Source: Joslim (Chin, Morcos, Marculescu, ECML-PKDD 2021), algorithm 1.
+    Source: Joslim (Chin, Morcos, Marculescu, ECML-PKDD 2021), algorithm 1. Deviates: there costs
+    are drawn uniformly.
     """
 
     learns_while_training: ClassVar[bool] = True
@@ -45,9 +48,7 @@ class JointSearch(Strategy):
         if self.num_asked < self.num_initial:
             # Multiples of the golden ratio spread evenly over the range, however many are drawn.
             return uniform_between(self.space, (self.num_asked + 0.5) * GOLDEN_RATIO % 1)
-        return self._aim(
-            self.smallest_cost + position * (self.largest_cost - self.smallest_cost), generator
-        )
+        return self._aim(self.target_cost(position), generator)
 
     def _aim(self, target_cost: float, generator: torch.Generator) -> Widths:
         if len(self.history) < 2:

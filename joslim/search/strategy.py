@@ -98,6 +98,17 @@ class Strategy(ABC):
         """That of the full network, narrowed evenly until it keeps to the limits."""
         return self.cost.fraction(self._within_limits(self.space.full))
 
+    def target_cost(self, position: float) -> float:
+        """A cost between the smallest (``position`` 0) and the largest (1), as a fraction.
+
+        It rises as that of the widths does which grow evenly, so that positions lie closest where
+        costs are small and the loss changes fastest.
+        """
+        ends = torch.tensor([self.space.smallest, self.space.full], dtype=torch.float64)
+        evenly = self.cost.fraction(torch.lerp(ends[:1], ends[1:], position)).item()
+        share = (evenly - self.smallest_cost) / (1 - self.smallest_cost)
+        return self.smallest_cost + share * (self.largest_cost - self.smallest_cost)
+
     def keeps_limits(self, widths: Widths) -> bool:
         """Whether no limit is broken."""
         return all(limited(widths) <= most for limited, most in self.limits)

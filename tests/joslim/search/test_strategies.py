@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import pytest
@@ -65,6 +66,16 @@ class TestEveryStrategy:
         reachable = limited.largest_cost - 0.05
         if name in ("joslim", "tpe"):
             assert abs(limited.cost.fraction(limited.ask(reachable)) - reachable) <= 0.011
+
+    def test_target_costs_rise_from_the_smallest_to_the_largest_that_keeps_to_the_limits(self):
+        free = make("slim")
+        limited = make("slim", limits=[(ChainCost(free.space), 0.6 * ChainCost(free.space).full)])
+        for strategy in (free, limited):
+            targets = [strategy.target_cost(position / 20) for position in range(21)]
+            assert targets[0] == pytest.approx(strategy.smallest_cost)
+            assert targets[-1] == pytest.approx(strategy.largest_cost)
+            steps = [b - a for a, b in itertools.pairwise(targets)]
+            assert 0 < steps[0] < steps[10] < steps[-1]
 
     def test_a_limit_below_the_smallest_sub_network_is_refused(self):
         with pytest.raises(BudgetError, match=r"limit of macs is 1, but the smallest .* has 1875"):
