@@ -29,6 +29,7 @@ def tiny_params(data: Path) -> dict[str, Any]:
         "processes": 1,
         "precision": "float32",
         "learning_rate": 0.1,
+        "proposals_per_round": 3,
         "steps_per_proposal": 6,
         "refresh_images": 32,
         "refresh_fraction": 0.05,

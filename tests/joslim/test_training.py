@@ -1,5 +1,6 @@
 """The sandwich step and the training loop."""
 
+import itertools
 import warnings
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 
 import joslim
-from joslim import costs, search
+from joslim import costs, search, training
 from joslim.checkpoint import save_checkpoint
 from joslim.data import ImageSet
 from joslim.errors import CheckpointError, DataError, DivergenceError
@@ -158,6 +159,23 @@ def test_history_holds_every_visited_width_under_the_final_weights():
     assert len(steps) == run.num_steps == 14
     assert steps[-1].num_visited == len(run.strategy.history) > 2
     assert run.strategy.history.losses.isfinite().all()
+
+
+def test_steps_of_a_round_take_turns_among_its_proposals(monkeypatch: pytest.MonkeyPatch):
+    trained: list[list[tuple[int, ...]]] = []
+
+    def noted(network, images, labels, widths_list, **options):
+        trained.append(widths_list[1:])
+        return sandwich_step(network, images, labels, widths_list, **options)
+
+    monkeypatch.setattr(training, "sandwich_step", noted)
+    run = trainer(num_proposals=2, proposals_per_round=3, steps_per_proposal=3)
+    list(run.run())
+    first, second, third = *trained[0], trained[1][0]
+    assert len({first, second, third}) == 3
+    assert trained[:3] == [[first, second], [third, first], [second, third]]
+    assert not {first, second, third} & {*trained[3], *trained[4]}
+    assert set(run.strategy.history.widths) == set(itertools.chain.from_iterable(trained))
 
 
 def test_earlier_methods_are_this_trainer_with_another_strategy():
