@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from joslim import costs, distributed
 from joslim.checkpoint import load_checkpoint, save_checkpoint
-from joslim.data import ImageSet, TrainingStream
+from joslim.data import Images, TrainingStream
 from joslim.data.images import unit_range
 from joslim.device import training_device, training_precision
 from joslim.errors import CheckpointError, DataError, DivergenceError
@@ -129,7 +129,7 @@ class Trainer:
         self,
         network: SlimmableNetwork,
         strategy: Strategy,
-        data: ImageSet,
+        data: Images,
         config: TrainingConfig,
         *,
         seed: int,
@@ -151,15 +151,15 @@ class Trainer:
         self._shared = distributed.shared(network)
         self.strategy = strategy
         self.config = config
-        self._held_out = data.subset(slice(0, config.refresh_images))
+        self._held_out = data.subset(slice(0, config.refresh_images)).in_memory()
         self._stream = TrainingStream(
             data.subset(slice(config.refresh_images, None)),
             config.batch_size,
             seed=seed,
-            crop_padding=config.crop_padding,
-            flip=config.flip,
+            augmentation=config.augmentation,
             rank=distributed.rank(),
             size=distributed.size(),
+            device=self._device,
         )
         self._optimizer = make_optimizer(network, config)
         self._macs = costs.macs(network)
