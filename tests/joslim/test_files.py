@@ -149,7 +149,9 @@ def test_crops_are_taken_from_the_whole_picture(tmp_path: Path):
 def test_jitter_changes_colours_within_its_range(tmp_path: Path):
     grey = ImageSet(torch.full((64, 3, 4, 4), 100, dtype=torch.uint8), torch.zeros(64).long())
     jitter = Augmentation(color_jitter=0.4)
-    images, _ = TrainingStream(grey, 64, seed=0, augmentation=jitter).batch(0)
+    stream = TrainingStream(grey, 64, seed=0, augmentation=jitter)
+    images, _ = stream.batch(0)
+    assert not torch.equal(images, stream.batch(2)[0])
     levels = images[:, 0, 0, 0] * 255
     assert levels.min() >= 59
     assert levels.max() <= 141
@@ -172,7 +174,7 @@ def test_what_is_saved_is_loaded_and_changes_with_the_files(pets: Path, tmp_path
         assert read_files(pets).train.digest() != train.digest()
     finally:
         first.write_bytes(before)
-    with pytest.raises(DataError, match="gone.json cannot be read: .*run the prepare stage"):
+    with pytest.raises(DataError, match=r"gone.json cannot be read: .*run the prepare stage"):
         FileImages.load(tmp_path / "gone.json")
 
 
