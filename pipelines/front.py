@@ -49,8 +49,9 @@ def main() -> None:
         strategy = make_strategy(params, network)
         strategy.load_state_dict(read_json(paths.SUPERNET / "search.json"))
         cost = strategy.cost
+        val = load_split("val").kept()
         subnetworks = Subnetworks(network, load_split("train"), params.front.calibration_images)
-        candidates = measure_candidates(subnetworks, strategy, load_split("val"), params.front)
+        candidates = measure_candidates(subnetworks, strategy, val, params.front)
         front = candidates[candidates["on_front"]].drop(columns="on_front").copy()
         _save(front, subnetworks, spec)
         full = candidates[candidates["source"] == "full"].iloc[0]

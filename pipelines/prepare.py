@@ -11,10 +11,10 @@ from rich.table import Table
 
 from joslim import data
 from joslim.data import FileImages, Images, ImageSet, Splits
-from joslim.data.folder import MEMORY_LIMIT
+from joslim.data.memory import MEMORY_LIMIT, decoded_bytes
 from pipelines import paths, tracking
 from pipelines.files import read
-from pipelines.params import load_params
+from pipelines.params import DataParams, load_params
 from pipelines.stage import console, run_stage
 
 SAMPLE = 20_000
@@ -88,7 +88,7 @@ def main() -> None:
         info = _info(params.data.source if name == "" else name, splits, dataset.classes)
         _write(splits, manifest, info)
         run.artifact(paths.PREPARED / "manifest.csv")
-    _show(manifest, splits.train)
+    _show(manifest, splits.train, params.data)
 
 
 def _manifest(splits: Splits, classes: tuple[str, ...]) -> pd.DataFrame:
@@ -132,7 +132,7 @@ def _write(splits: Splits, manifest: pd.DataFrame, info: DataInfo) -> None:
     (paths.PREPARED / "dataset.json").write_text(json.dumps(asdict(info), indent=1) + "\n")
 
 
-def _show(manifest: pd.DataFrame, train: Images) -> None:
+def _show(manifest: pd.DataFrame, train: Images, params: DataParams) -> None:
     counts = manifest.pivot(index="class", columns="split", values="count")[
         ["train", "val", "test"]
     ]
@@ -142,8 +142,12 @@ def _show(manifest: pd.DataFrame, train: Images) -> None:
     table.add_section()
     table.add_row("all", *(f"{count:,}" for count in counts.sum()))
     console.print(table)
-    where = "stay in their files" if isinstance(train, FileImages) else "are kept in memory"
-    console.print(f"images {where}; the limit is {MEMORY_LIMIT / 2**30:g} GiB decoded")
+    is_left = isinstance(train, FileImages)
+    size = decoded_bytes(counts.to_numpy().sum(), params.channels, params.image_size)
+    console.print(
+        f"images {'stay in their files' if is_left else 'are kept in memory'}: decoded they take "
+        f"{size / 2**30:.2f} GiB (limit: {MEMORY_LIMIT / 2**30:g} GiB)"
+    )
 
 
 if __name__ == "__main__":

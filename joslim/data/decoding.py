@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import IO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from joslim.errors import DataError
+
+DAMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for files that it cannot read."""
 
 
 def decode(file: Path, channels: int, content: IO[bytes] | None = None) -> Image.Image:
@@ -24,7 +27,7 @@ def decode(file: Path, channels: int, content: IO[bytes] | None = None) -> Image
     try:
         with Image.open(content or file) as image:
             return image.convert("L" if channels == 1 else "RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+    except DAMAGE as error:
         raise DataError(f"{file}: {error}") from error
 
 

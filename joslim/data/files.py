@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from joslim.data.decoding import decode, square
 from joslim.data.images import ImageSet, unit_range
+from joslim.data.memory import fit_in_memory
 from joslim.data.workers import prefetched
 from joslim.errors import DataError
 
@@ -74,7 +76,7 @@ class FileImages:
         """
         return (pil_to_tensor(self._decode(i)) for i in indices.tolist())
 
-    def _decode(self, index: int):  # type: ignore[no-untyped-def]
+    def _decode(self, index: int) -> Image.Image:
         return decode(self.root / self.names[index], self.channels)
 
     def in_memory(self) -> ImageSet:
@@ -89,6 +91,11 @@ class FileImages:
         for chunk, squares in zip(chunks, prefetched(self.squares, chunks), strict=True):
             images[chunk] = squares
         return ImageSet(images, self.labels)
+
+    def kept(self) -> "ImageSet | FileImages":
+        """In memory if they fit, as it pays where they are passed over again and again."""
+        fit = fit_in_memory(len(self), self.channels, self.image_size)
+        return self.in_memory() if fit else self
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in order, as floats in [0, 1], with labels; the last batch may be smaller.

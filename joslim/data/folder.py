@@ -15,10 +15,8 @@ from joslim.data.dataset import Dataset
 from joslim.data.decoding import decode, square
 from joslim.data.files import FileImages, Images
 from joslim.data.images import ImageSet
+from joslim.data.memory import fit_in_memory
 from joslim.errors import DataError
-
-MEMORY_LIMIT = 4 * 2**30
-"""Bytes that all images of a dataset may take, decoded."""
 
 TOGETHER = 10_000
 """Files that are handed to the threads at a time."""
@@ -39,7 +37,7 @@ def read_folder(path: Path, channels: int, image_size: int) -> Dataset:
     """Read ``path/CLASS/…``, or ``path/train/CLASS/…`` and, if it exists, ``path/test/CLASS/…``.
 
     Every file is decoded once. The images are kept in memory if together they take no more than
-    `MEMORY_LIMIT`.
+    `joslim.data.memory.MEMORY_LIMIT`.
 
     Raises:
         DataError: If files are damaged, with their names; if a class has no images.
@@ -52,8 +50,9 @@ def read_folder(path: Path, channels: int, image_size: int) -> Dataset:
         if folder_classes(path / "test") != classes:
             raise DataError(f"{path / 'test'} and {path / 'train'} hold different class folders")
     found = [_list(root, classes) for root in roots]
-    decoded_bytes = sum(len(names) for names, _ in found) * channels * image_size**2
-    read = _read_pixels if decoded_bytes <= MEMORY_LIMIT else _read_digests
+    num_images = sum(len(names) for names, _ in found)
+    fit = fit_in_memory(num_images, channels, image_size)
+    read = _read_pixels if fit else _read_digests
     train, *rest = (
         read(root, names, labels, channels, image_size)
         for root, (names, labels) in zip(roots, found, strict=True)

@@ -51,6 +51,10 @@ class ImageSet:
         """Itself."""
         return self
 
+    def kept(self) -> "ImageSet":
+        """Itself."""
+        return self
+
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in order, as floats in [0, 1], with labels; the last batch may be smaller."""
         for images, labels in zip(

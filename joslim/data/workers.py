@@ -21,6 +21,8 @@ def prefetched(
 ) -> Iterator[Item]:
     """``make(key)`` of every key, in order; the next ones are worked on meanwhile.
 
+    PyTorch's default generator is left as it is.
+
     Args:
         make: Called in the workers; what it returns is pinned in memory if there are GPUs.
         keys: May be endless.
@@ -36,6 +38,7 @@ def prefetched(
         num_workers=num_workers(size),
         collate_fn=_as_it_is,
         pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),
     )
     for item in items:
         if isinstance(item, DataError):
@@ -45,7 +48,9 @@ def prefetched(
 
 def num_workers(size: int) -> int:
     """Of each of ``size`` processes."""
-    return max(1, min(MOST_WORKERS, len(os.sched_getaffinity(0)) // size))
+    is_known = hasattr(os, "sched_getaffinity")
+    processors = len(os.sched_getaffinity(0)) if is_known else os.cpu_count() or 1
+    return max(1, min(MOST_WORKERS, processors // size))
 
 
 class _Made(Dataset[Item | DataError], Generic[Key, Item]):

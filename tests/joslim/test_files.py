@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from joslim import data
-from joslim.data import Augmentation, FileImages, Images, ImageSet, TrainingStream, folder, workers
+from joslim.data import Augmentation, FileImages, Images, ImageSet, TrainingStream, memory, workers
 from joslim.errors import DataError
 
 STRONG = Augmentation(crop_padding=1, flip=True, crop_scale=(0.25, 1.0), color_jitter=0.4)
@@ -38,7 +38,7 @@ def read(pets: Path, channels: int = 3) -> data.Dataset:
 
 def read_files(pets: Path, channels: int = 3, limit: int = 0) -> data.Dataset:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder, "MEMORY_LIMIT", limit)
+        patch.setattr(memory, "MEMORY_LIMIT", limit)
         return read(pets, channels)
 
 
@@ -56,20 +56,22 @@ def assert_equal(first: list[Batch], second: list[Batch]) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_files_hold_the_same_images_as_memory(pets: Path, channels: int):
     decoded, files = read(pets, channels), read_files(pets, channels)
-    for memory, left in ((decoded.train, files.train), (decoded.test, files.test)):
-        assert isinstance(memory, ImageSet)
+    for held, left in ((decoded.train, files.train), (decoded.test, files.test)):
+        assert isinstance(held, ImageSet)
         assert isinstance(left, FileImages)
-        assert len(left) == len(memory)
-        assert torch.equal(left.in_memory().images, memory.images)
-        assert torch.equal(left.in_memory().labels, memory.labels)
-        assert_equal(list(left.batches(5)), list(memory.batches(5)))
+        assert len(left) == len(held)
+        assert torch.equal(left.in_memory().images, held.images)
+        assert torch.equal(left.in_memory().labels, held.labels)
+        assert_equal(list(left.batches(5)), list(held.batches(5)))
     assert decoded.classes == files.classes
 
 
 def test_the_limit_counts_decoded_bytes_of_all_images(pets: Path):
     size = 30 * 3 * 16 * 16
     assert isinstance(read_files(pets, limit=size).train, ImageSet)
-    assert isinstance(read_files(pets, limit=size - 1).train, FileImages)
+    left = read_files(pets, limit=size - 1).train
+    assert isinstance(left, FileImages)
+    assert isinstance(left.kept(), ImageSet)
 
 
 def test_splits_and_subsets_are_the_same(pets: Path):
@@ -77,17 +79,17 @@ def test_splits_and_subsets_are_the_same(pets: Path):
         data.split(dataset, val_fraction=0.25, test_fraction=0.1, seed=2)
         for dataset in (read(pets), read_files(pets))
     ]
-    for memory, files in zip(*(s.items() for s in splits), strict=True):
-        assert torch.equal(files[1].in_memory().images, memory[1].images)
-        chosen = files[1].labels == 1
-        assert torch.equal(files[1].subset(chosen).in_memory().images, memory[1].images[chosen])
+    for (_, held), (_, files) in zip(*(s.items() for s in splits), strict=True):
+        assert torch.equal(files.in_memory().images, held.images)
+        chosen = files.labels == 1
+        assert torch.equal(files.subset(chosen).in_memory().images, held.images[chosen])
 
 
 @pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(crop_padding=2, flip=True)])
 def test_training_draws_the_same_batches_from_files(pets: Path, augmentation: Augmentation):
-    memory, files = read(pets).train, read_files(pets).train
+    held, files = read(pets).train, read_files(pets).train
     steps = range(7)
-    assert_equal(batches(files, steps, augmentation), batches(memory, steps, augmentation))
+    assert_equal(batches(files, steps, augmentation), batches(held, steps, augmentation))
 
 
 @pytest.mark.parametrize("make", [read, read_files])
@@ -118,12 +120,14 @@ def test_the_number_of_workers_changes_nothing(pets: Path, monkeypatch: pytest.M
     assert_equal(found[0], found[2])
 
 
-def test_augmenting_leaves_the_default_generator_alone(pets: Path):
-    train = read(pets).train
+@pytest.mark.parametrize("make", [read, read_files])
+def test_drawing_leaves_the_default_generator_alone(pets: Path, make):
+    train = make(pets).train
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
     batches(train, range(2), STRONG)
+    list(train.batches(9))
     assert torch.equal(torch.rand(3), expected)
 
 
