@@ -57,7 +57,6 @@ class TrainingStream:
             )
         self.steps_per_epoch = len(data) // batch_size
         self._make = _Batches(data, batch_size, seed, augmentation, slice(rank, None, size))
-        self._size = size
         self._device = device
         self._is_prefetched = isinstance(data, FileImages)
         self._ahead: Iterator[tuple[Tensor, Tensor]] = iter(())
@@ -79,7 +78,7 @@ class TrainingStream:
 
     def _prefetched(self, step: int) -> tuple[Tensor, Tensor]:
         if step != self._next_step:
-            self._ahead = prefetched(self._make, itertools.count(step), size=self._size)
+            self._ahead = prefetched(self._make, itertools.count(step))
         self._next_step = None
         batch = next(self._ahead)
         self._next_step = step + 1

@@ -16,9 +16,7 @@ Key = TypeVar("Key")
 Item = TypeVar("Item")
 
 
-def prefetched(
-    make: Callable[[Key], Item], keys: Iterable[Key], *, size: int = 1
-) -> Iterator[Item]:
+def prefetched(make: Callable[[Key], Item], keys: Iterable[Key]) -> Iterator[Item]:
     """``make(key)`` of every key, in order; the next ones are worked on meanwhile.
 
     PyTorch's default generator is left as it is.
@@ -26,7 +24,6 @@ def prefetched(
     Args:
         make: Called in the workers; what it returns is pinned in memory if there are GPUs.
         keys: May be endless.
-        size: Number of processes that share this machine's processors.
 
     Raises:
         DataError: If ``make`` does.
@@ -35,7 +32,7 @@ def prefetched(
         _Made(make),
         batch_size=None,
         sampler=keys,
-        num_workers=num_workers(size),
+        num_workers=num_workers(),
         collate_fn=_as_it_is,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),
@@ -46,11 +43,12 @@ def prefetched(
         yield item
 
 
-def num_workers(size: int) -> int:
-    """Of each of ``size`` processes."""
+def num_workers() -> int:
+    """This process's share of the processors, but at most `MOST_WORKERS`."""
     is_known = hasattr(os, "sched_getaffinity")
     processors = len(os.sched_getaffinity(0)) if is_known else os.cpu_count() or 1
-    return max(1, min(MOST_WORKERS, processors // size))
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(MOST_WORKERS, processors // processes))
 
 
 class _Made(Dataset[Item | DataError], Generic[Key, Item]):

@@ -114,7 +114,7 @@ def test_the_number_of_workers_changes_nothing(pets: Path, monkeypatch: pytest.M
     train = read_files(pets).train
     found = []
     for number in (0, 1, 3):
-        monkeypatch.setattr(workers, "num_workers", lambda size, number=number: number)
+        monkeypatch.setattr(workers, "num_workers", lambda number=number: number)
         found.append(batches(train, range(4), STRONG) + list(train.batches(7)))
     assert_equal(found[0], found[1])
     assert_equal(found[0], found[2])
