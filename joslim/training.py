@@ -151,7 +151,7 @@ class Trainer:
         self._shared = distributed.shared(network)
         self.strategy = strategy
         self.config = config
-        self._held_out = data.subset(slice(0, config.refresh_images)).in_memory()
+        self._held_out: Images = data.subset(slice(0, config.refresh_images))
         self._stream = TrainingStream(
             data.subset(slice(config.refresh_images, None)),
             config.batch_size,
@@ -230,13 +230,14 @@ class Trainer:
         return self.config.steps_per_proposal * self.config.batch_size * per_image
 
     def _refresh(self, max_macs: float = math.inf) -> None:
-        images = unit_range(self._held_out.images)
+        held_out = self._held_out = self._held_out.in_memory()
+        images = unit_range(held_out.images)
         self._visited = refresh_history(
             self.network,
             self.strategy,
             self._visited,
             images.to(self._device, memory_format=self._layout),
-            self._held_out.labels.to(self._device),
+            held_out.labels.to(self._device),
             max_macs=max_macs,
         )
 
