@@ -43,8 +43,8 @@ class Augmentation:
 
         Args:
             images: uint8, ``(n, channels, height, width)``.
-            part: Which places of the joint batch, in which each has its own draw, these are.
-            generator: For the draws of the joint batch.
+            part: Their places in the joint batch of all processes.
+            generator: For the draws of the joint batch, so that each place has its own.
         """
         batch = part.step * len(images)
         if self.crop_padding:

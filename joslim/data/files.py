@@ -29,7 +29,7 @@ class FileImages:
     Attributes:
         root: The folder that names are relative to.
         names: Of the files, ``(n,)``; an array, as worker processes share it without copies.
-        digests: SHA-256 of each file's content, ``(n,)``.
+        digests: SHA-256 of each file's content, its first digits, ``(n,)``.
         labels: int64 class indices, ``(n,)``.
         channels: 1 for grey images, 3 for colour.
         image_size: Height and width in pixels.

@@ -18,6 +18,9 @@ from joslim.data.images import ImageSet
 from joslim.data.memory import fit_in_memory
 from joslim.errors import DataError
 
+DIGITS = 16
+"""Of a file's SHA-256 that are kept: a change shows, and a million take little memory."""
+
 TOGETHER = 10_000
 """Files that are handed to the threads at a time."""
 
@@ -91,12 +94,12 @@ def _read_pixels(
 def _read_digests(
     root: Path, names: list[str], labels: Tensor, channels: int, image_size: int
 ) -> Images:
-    digests = np.empty(len(names), dtype="U64")
+    digests = np.empty(len(names), dtype=f"U{DIGITS}")
 
     def read(index: int) -> None:
         content = (root / names[index]).read_bytes()
         decode(root / names[index], channels, io.BytesIO(content))
-        digests[index] = hashlib.sha256(content).hexdigest()
+        digests[index] = hashlib.sha256(content).hexdigest()[:DIGITS]
 
     _for_each(len(names), read)
     return FileImages(root, np.array(names), digests, labels, channels, image_size)

@@ -33,8 +33,8 @@ class TrainingStream:
         """Draw batches from ``data``.
 
         Args:
-            data: At least one batch of images. Batches of files are prepared by worker processes
-                ahead of the step.
+            data: At least one batch of images. Where they are decoded, or augmented one by one,
+                worker processes do so ahead of the step.
             batch_size: Images per step, of all processes together.
             seed: Decides the order and the augmentation.
             augmentation: What is done to the images.
@@ -58,7 +58,8 @@ class TrainingStream:
         self.steps_per_epoch = len(data) // batch_size
         self._make = _Batches(data, batch_size, seed, augmentation, slice(rank, None, size))
         self._device = device
-        self._is_prefetched = isinstance(data, FileImages)
+        each_is_changed = augmentation.for_one(data.image_size) is not None
+        self._is_prefetched = isinstance(data, FileImages) or each_is_changed
         self._ahead: Iterator[tuple[Tensor, Tensor]] = iter(())
         self._next_step: int | None = None
 

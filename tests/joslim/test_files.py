@@ -116,8 +116,18 @@ def test_the_number_of_workers_changes_nothing(pets: Path, monkeypatch: pytest.M
     for number in (0, 1, 3):
         monkeypatch.setattr(workers, "num_workers", lambda number=number: number)
         found.append(batches(train, range(4), STRONG) + list(train.batches(7)))
+        found[-1] += batches(read(pets).train, range(4), STRONG)
     assert_equal(found[0], found[1])
     assert_equal(found[0], found[2])
+
+
+def test_processes_of_a_machine_share_its_processors(monkeypatch: pytest.MonkeyPatch):
+    numbers = []
+    for processors, processes in ((64, 1), (64, 8), (4, 8)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, n=processors: set(range(n)))
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+        numbers.append(workers.num_workers())
+    assert numbers == [16, 8, 1]
 
 
 @pytest.mark.parametrize("make", [read, read_files])
