@@ -4,8 +4,7 @@ import torch
 from torch import nn
 
 from joslim.calibration import recalibrate_batchnorm
-from joslim.data import ImageSet, TrainingStream
-from joslim.data.images import unit_range
+from joslim.data import Images, TrainingStream
 from joslim.memory_format import fast_memory_format
 from joslim.optimisation import learning_rate_at, make_optimizer
 from joslim.training import sandwich_step
@@ -16,7 +15,7 @@ from pipelines.progress import track
 
 def train_independently(
     model: nn.Module,
-    data: ImageSet,
+    data: Images,
     config: TrainingConfig,
     *,
     num_steps: int,
@@ -35,8 +34,7 @@ def train_independently(
         data.subset(slice(config.refresh_images, None)),
         config.batch_size,
         seed=seed,
-        crop_padding=config.crop_padding,
-        flip=config.flip,
+        augmentation=config.augmentation,
     )
     optimizer = make_optimizer(model, config)
     for step in track(range(num_steps), "independent training", num_steps):
@@ -52,8 +50,8 @@ def train_independently(
             label_smoothing=config.label_smoothing,
         )
         optimizer.step()
-    batches = data.images[:calibration_images].split(BATCH)
-    recalibrate_batchnorm([model], (unit_range(images) for images in batches))
+    batches = data.subset(slice(calibration_images)).batches(BATCH)
+    recalibrate_batchnorm([model], (images for images, _ in batches))
     return model
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 import joslim
 from benchmarks import machine
-from joslim.data import ImageSet, TrainingStream
+from joslim.data import Augmentation, ImageSet, TrainingStream
 from joslim.losses import distillation_loss
 from joslim.memory_format import fast_memory_format
 from joslim.slimmable_network import SlimmableNetwork
@@ -97,7 +97,7 @@ def reading(images: str) -> float:
     channels, size = STREAMS[images]
     pixels = torch.randint(0, 256, (50_000, channels, size, size), dtype=torch.uint8)
     data = ImageSet(pixels, torch.randint(0, 10, (50_000,)))
-    stream = TrainingStream(data, 128, seed=0, crop_padding=4, flip=True)
+    stream = TrainingStream(data, 128, seed=0, augmentation=Augmentation(4, flip=True))
     network, batch_images, labels, widths_list = case("resnet20")
     steps = iter(range(10**9))
     batch, step = in_turns(

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from joslim.data import ImageSet, TrainingStream
+from joslim.data import Images, TrainingStream
 from joslim.evaluation import measure
 from joslim.memory_format import fast_memory_format
 from joslim.optimisation import make_optimizer
@@ -32,8 +32,8 @@ class FinetuneProgress:
 
 def finetune(
     model: nn.Module,
-    train: ImageSet,
-    val: ImageSet,
+    train: Images,
+    val: Images,
     config: TrainingConfig,
     *,
     epochs: float,
@@ -53,9 +53,7 @@ def finetune(
         learning_rate: Falls to 0 along a half cosine.
         seed: Decides order and augmentation of the batches.
     """
-    stream = TrainingStream(
-        train, config.batch_size, seed=seed, crop_padding=config.crop_padding, flip=config.flip
-    )
+    stream = TrainingStream(train, config.batch_size, seed=seed, augmentation=config.augmentation)
     num_steps = max(1, round(epochs * stream.steps_per_epoch))
     checks = {round(num_steps * (i + 1) / CHECKS) for i in range(CHECKS)}
     layout = fast_memory_format(model)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from joslim import costs, distributed
 from joslim.checkpoint import load_checkpoint, save_checkpoint
-from joslim.data import ImageSet, TrainingStream
+from joslim.data import Images, TrainingStream
 from joslim.data.images import unit_range
 from joslim.device import training_device, training_precision
 from joslim.errors import CheckpointError, DataError, DivergenceError
@@ -129,7 +129,7 @@ class Trainer:
         self,
         network: SlimmableNetwork,
         strategy: Strategy,
-        data: ImageSet,
+        data: Images,
         config: TrainingConfig,
         *,
         seed: int,
@@ -151,15 +151,15 @@ class Trainer:
         self._shared = distributed.shared(network)
         self.strategy = strategy
         self.config = config
-        self._held_out = data.subset(slice(0, config.refresh_images))
+        self._held_out: Images = data.subset(slice(0, config.refresh_images))
         self._stream = TrainingStream(
             data.subset(slice(config.refresh_images, None)),
             config.batch_size,
             seed=seed,
-            crop_padding=config.crop_padding,
-            flip=config.flip,
+            augmentation=config.augmentation,
             rank=distributed.rank(),
             size=distributed.size(),
+            device=self._device,
         )
         self._optimizer = make_optimizer(network, config)
         self._macs = costs.macs(network)
@@ -230,13 +230,14 @@ class Trainer:
         return self.config.steps_per_proposal * self.config.batch_size * per_image
 
     def _refresh(self, max_macs: float = math.inf) -> None:
-        images = unit_range(self._held_out.images)
+        held_out = self._held_out = self._held_out.in_memory()
+        images = unit_range(held_out.images)
         self._visited = refresh_history(
             self.network,
             self.strategy,
             self._visited,
             images.to(self._device, memory_format=self._layout),
-            self._held_out.labels.to(self._device),
+            held_out.labels.to(self._device),
             max_macs=max_macs,
         )
 

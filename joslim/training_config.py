@@ -2,7 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from joslim.data import Augmentation
 
 
 class TrainingConfig(BaseModel):
@@ -36,6 +38,10 @@ class TrainingConfig(BaseModel):
     """Images are shifted by up to this many pixels."""
     flip: bool
     """Whether half of the images are mirrored."""
+    crop_scale: tuple[float, float] | None
+    """Least and most area of a random crop, as fractions of the image; null: no such crop."""
+    color_jitter: float = Field(ge=0, le=1)
+    """Most relative change of brightness, contrast and saturation."""
     num_proposals: int = Field(ge=1)
     """Width configurations trained per step beside the full and the smallest network."""
     proposals_per_round: int = Field(ge=1)
@@ -51,6 +57,18 @@ class TrainingConfig(BaseModel):
     """Most steps between two checkpoints."""
     checkpoint_minutes: float = Field(gt=0)
     """Most minutes between two checkpoints."""
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What is done to training images."""
+        return Augmentation(self.crop_padding, self.flip, self.crop_scale, self.color_jitter)
+
+    @field_validator("crop_scale")
+    @classmethod
+    def _scale_is_a_range(cls, scale: tuple[float, float] | None) -> tuple[float, float] | None:
+        if scale is not None and not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(f"[{scale[0]:g}, {scale[1]:g}]; expected 0 < least <= most <= 1")
+        return scale
 
     @model_validator(mode="after")
     def _batch_can_be_shared(self) -> "TrainingConfig":

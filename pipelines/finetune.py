@@ -41,7 +41,7 @@ def main(budget: str) -> None:
             finetune(
                 model,
                 load_split("train"),
-                load_split("val"),
+                load_split("val").kept(),
                 params.training,
                 epochs=params.finetune.epochs,
                 learning_rate=params.finetune.learning_rate,

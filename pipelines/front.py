@@ -13,7 +13,7 @@ from torch import nn
 from joslim import costs, pareto
 from joslim.calibration import recalibrate_batchnorm
 from joslim.costs import Cost
-from joslim.data import ImageSet
+from joslim.data import Images
 from joslim.data.images import unit_range
 from joslim.evaluation import Measurement, latencies_ms, measure
 from joslim.memory_format import fast_memory_format
@@ -49,8 +49,9 @@ def main() -> None:
         strategy = make_strategy(params, network)
         strategy.load_state_dict(read_json(paths.SUPERNET / "search.json"))
         cost = strategy.cost
+        val = load_split("val").kept()
         subnetworks = Subnetworks(network, load_split("train"), params.front.calibration_images)
-        candidates = measure_candidates(subnetworks, strategy, load_split("val"), params.front)
+        candidates = measure_candidates(subnetworks, strategy, val, params.front)
         front = candidates[candidates["on_front"]].drop(columns="on_front").copy()
         _save(front, subnetworks, spec)
         full = candidates[candidates["source"] == "full"].iloc[0]
@@ -71,9 +72,9 @@ def main() -> None:
 class Subnetworks:
     """Dense sub-networks of one supernet, ready to be measured."""
 
-    def __init__(self, network: SlimmableNetwork, train: ImageSet, num_images: int) -> None:
+    def __init__(self, network: SlimmableNetwork, train: Images, num_images: int) -> None:
         self.network = network
-        self._calibration = train.images[:num_images]
+        self._calibration = train.subset(slice(num_images)).in_memory().images
 
     def get(self, widths: Widths) -> nn.Module:
         """The sub-network with batch norm recalibrated on training images."""
@@ -96,7 +97,7 @@ class Subnetworks:
 
 
 def measure_candidates(
-    subnetworks: Subnetworks, strategy: Strategy, val: ImageSet, params: FrontParams
+    subnetworks: Subnetworks, strategy: Strategy, val: Images, params: FrontParams
 ) -> pd.DataFrame:
     """One row per candidate, cheapest first, with a column ``on_front``."""
     network, cost = subnetworks.network, strategy.cost
@@ -122,7 +123,7 @@ def measure_candidates(
 
 
 def _measured(
-    subnetworks: Subnetworks, strategy: Strategy, val: ImageSet, params: FrontParams
+    subnetworks: Subnetworks, strategy: Strategy, val: Images, params: FrontParams
 ) -> Iterator[tuple[Widths, str, Measurement]]:
     """Measure the smallest and full network, the best visited ones, and fresh proposals."""
     space = strategy.space

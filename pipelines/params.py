@@ -13,8 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from joslim import costs
-from joslim.data.sources import FASHION_MNIST_CLASSES, folder_classes
+from joslim import costs, data
 from joslim.errors import BudgetError, ConfigError, JoslimError
 from joslim.slimmable_network import SlimmableNetwork
 from joslim.storage import NetworkSpec
@@ -30,7 +29,7 @@ class _Section(BaseModel):
 class DataParams(_Section):
     """Where images come from and how they are split."""
 
-    source: Literal["fashion-mnist", "folder"]
+    source: Literal["fashion-mnist", "cifar10", "cifar100", "folder"]
     path: Path | None
     channels: Literal[1, 3]
     image_size: int = Field(ge=8)
@@ -39,11 +38,7 @@ class DataParams(_Section):
 
     def classes(self) -> tuple[str, ...]:
         """Class names, known without reading an image."""
-        if self.source == "fashion-mnist":
-            return FASHION_MNIST_CLASSES
-        if self.path is None:
-            raise ConfigError("null; source 'folder' needs the folder of the images")
-        return folder_classes(self.path)
+        return data.classes(self.source, self.path)
 
 
 class NetworkParams(_Section):

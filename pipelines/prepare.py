@@ -10,12 +10,17 @@ import torch
 from rich.table import Table
 
 from joslim import data
-from joslim.data import ImageSet, Splits
-from joslim.data.images import unit_range
+from joslim.data import FileImages, Images, ImageSet, Splits
+from joslim.data.memory import MEMORY_LIMIT, decoded_bytes
 from pipelines import paths, tracking
 from pipelines.files import read
-from pipelines.params import load_params
+from pipelines.params import DataParams, load_params
 from pipelines.stage import console, run_stage
+
+SAMPLE = 20_000
+"""Training images, of those that stay in their files, whose mean and std are taken."""
+
+BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -25,9 +30,10 @@ class DataInfo:
     Attributes:
         name: The dataset, as it appears in the registered model's name.
         classes: Class names; labels index them.
-        mean: Per channel, of the training images in [0, 1].
+        mean: Per channel, of the training images in [0, 1], or of `SAMPLE` of them.
         std: Likewise.
-        digest: SHA-256 over the images and labels of all splits.
+        digest: SHA-256 over the images (in memory their pixels, else names and contents of their
+            files) and labels of all splits.
     """
 
     name: str
@@ -53,9 +59,12 @@ class DataInfo:
         )
 
 
-def load_split(name: str) -> ImageSet:
+def load_split(name: str) -> Images:
     """A prepared split: ``train``, ``val`` or ``test``."""
-    return ImageSet.load(paths.PREPARED / f"{name}.safetensors")
+    files = paths.PREPARED / f"{name}{FileImages.suffix}"
+    if files.exists():
+        return FileImages.load(files)
+    return ImageSet.load(paths.PREPARED / f"{name}{ImageSet.suffix}")
 
 
 def main() -> None:
@@ -79,11 +88,11 @@ def main() -> None:
         info = _info(params.data.source if name == "" else name, splits, dataset.classes)
         _write(splits, manifest, info)
         run.artifact(paths.PREPARED / "manifest.csv")
-    _show(manifest)
+    _show(manifest, splits.train, params.data)
 
 
 def _manifest(splits: Splits, classes: tuple[str, ...]) -> pd.DataFrame:
-    """Images per split and class, and a digest of their pixels."""
+    """Images per split and class, and their digest."""
     rows = []
     for split, images in splits.items():
         for label, name in enumerate(classes):
@@ -93,10 +102,12 @@ def _manifest(splits: Splits, classes: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _info(name: str, splits: Splits, classes: tuple[str, ...]) -> DataInfo:
+    train = splits.train
+    sample = train.subset(slice(SAMPLE)) if isinstance(train, FileImages) else train
     totals = squares = torch.zeros(())
     count = 0
-    for images in splits.train.images.split(4096):
-        pixels = unit_range(images).double()
+    for images, _ in sample.batches(BATCH):
+        pixels = images.double()
         totals = totals + pixels.sum((0, 2, 3))
         squares = squares + pixels.square().sum((0, 2, 3))
         count += pixels[:, 0].numel()
@@ -116,12 +127,12 @@ def _write(splits: Splits, manifest: pd.DataFrame, info: DataInfo) -> None:
     shutil.rmtree(paths.PREPARED, ignore_errors=True)
     paths.PREPARED.mkdir(parents=True)
     for split, images in splits.items():
-        images.save(paths.PREPARED / f"{split}.safetensors")
+        images.save(paths.PREPARED / f"{split}{images.suffix}")
     manifest.to_csv(paths.PREPARED / "manifest.csv", index=False)
     (paths.PREPARED / "dataset.json").write_text(json.dumps(asdict(info), indent=1) + "\n")
 
 
-def _show(manifest: pd.DataFrame) -> None:
+def _show(manifest: pd.DataFrame, train: Images, params: DataParams) -> None:
     counts = manifest.pivot(index="class", columns="split", values="count")[
         ["train", "val", "test"]
     ]
@@ -131,6 +142,12 @@ def _show(manifest: pd.DataFrame) -> None:
     table.add_section()
     table.add_row("all", *(f"{count:,}" for count in counts.sum()))
     console.print(table)
+    is_left = isinstance(train, FileImages)
+    size = decoded_bytes(counts.to_numpy().sum(), params.channels, params.image_size)
+    console.print(
+        f"images {'stay in their files' if is_left else 'are kept in memory'}: decoded they take "
+        f"{size / 2**30:.2f} GiB (limit: {MEMORY_LIMIT / 2**30:g} GiB)"
+    )
 
 
 if __name__ == "__main__":

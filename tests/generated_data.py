@@ -26,3 +26,21 @@ def write_fashion_mnist(folder: Path, train: int = 600, test: int = 200) -> Path
         write_idx(folder / f"{prefix}-images-idx3-ubyte.gz", images)
         write_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", labels)
     return folder
+
+
+def write_cifar(folder: Path, num_classes: int, train: int = 200, test: int = 100) -> Path:
+    """The binary version of CIFAR-10 or CIFAR-100, with few images: the label is the red corner."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"train.bin": train, "test.bin": test}
+    if num_classes == 10:
+        files = {f"data_batch_{i}.bin": train // 5 for i in range(1, 6)} | {"test_batch.bin": test}
+    for name, count in files.items():
+        labels = (np.arange(count) % num_classes).astype(np.uint8)[:, None]
+        images = rng.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
+        images[:, 0, 0, 0] = labels[:, 0]
+        coarse = [] if num_classes == 10 else [labels // 5]
+        np.hstack([*coarse, labels, images.reshape(count, -1)]).tofile(folder / name)
+    names = "batches.meta.txt" if num_classes == 10 else "fine_label_names.txt"
+    (folder / names).write_text("\n".join(f"class_{i}" for i in range(num_classes)) + "\n\n")
+    return folder

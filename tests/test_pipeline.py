@@ -237,6 +237,12 @@ def test_tune_goes_on_where_it_stopped(checkout: Checkout, fashion_mnist: Path):
         ("network.min_width", 1.5, "network.min_width is 1.5; input should be less than or equal"),
         ("network.name", "resnet9", "network is 'resnet9'; expected one of resnet8"),
         ("network.wdith", 1, "network.wdith is not a known key"),
+        ("training.crop_scale", [0.5, 0.2], "training.crop_scale: [0.5, 0.2]; expected 0 < least"),
+        (
+            "data.source",
+            "cifar10",
+            "batches.meta.txt cannot be read: No such file or directory; unp",
+        ),
         ("training.epochs", "many", "training.epochs is 'many'; input should be a valid integer"),
         (
             "budgets.tiny",

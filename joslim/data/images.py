@@ -24,12 +24,36 @@ class ImageSet:
     images: Tensor
     labels: Tensor
 
+    suffix = ".safetensors"
+    """Of the files that `save` writes."""
+
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels."""
+        return self.images.shape[-1]
 
     def subset(self, indices: Tensor | slice) -> "ImageSet":
         """The images at ``indices``."""
         return ImageSet(self.images[indices], self.labels[indices])
+
+    def squares(self, indices: Tensor) -> Tensor:
+        """The images at ``indices``, uint8 ``(n, channels, height, width)``."""
+        return self.images[indices]
+
+    def originals(self, indices: Tensor) -> Iterator[Tensor]:
+        """The images at ``indices``, uint8 ``(channels, height, width)`` each."""
+        return iter(self.images[indices])
+
+    def in_memory(self) -> "ImageSet":
+        """Itself."""
+        return self
+
+    def kept(self) -> "ImageSet":
+        """Itself."""
+        return self
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in order, as floats in [0, 1], with labels; the last batch may be smaller."""

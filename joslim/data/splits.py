@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from joslim.data.images import ImageSet
-from joslim.data.sources import Dataset
+from joslim.data.dataset import Dataset
+from joslim.data.files import Images
 from joslim.errors import DataError
 
 
@@ -14,11 +14,11 @@ from joslim.errors import DataError
 class Splits:
     """The three splits, each in a random but fixed order."""
 
-    train: ImageSet
-    val: ImageSet
-    test: ImageSet
+    train: Images
+    val: Images
+    test: Images
 
-    def items(self) -> list[tuple[str, ImageSet]]:
+    def items(self) -> list[tuple[str, Images]]:
         """Names and image sets."""
         return [(field.name, getattr(self, field.name)) for field in fields(self)]
 

@@ -1,10 +1,15 @@
 """Training batches: shuffled, augmented, and a pure function of the step."""
 
+import itertools
+from collections.abc import Iterator
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from joslim.data.images import ImageSet, unit_range
+from joslim.data.augmentation import Augmentation
+from joslim.data.files import FileImages, Images
+from joslim.data.images import unit_range
+from joslim.data.workers import prefetched
 from joslim.errors import DataError
 
 
@@ -16,25 +21,26 @@ class TrainingStream:
 
     def __init__(
         self,
-        data: ImageSet,
+        data: Images,
         batch_size: int,
         *,
         seed: int,
-        crop_padding: int,
-        flip: bool,
+        augmentation: Augmentation,
         rank: int = 0,
         size: int = 1,
+        device: torch.device | None = None,
     ) -> None:
         """Draw batches from ``data``.
 
         Args:
-            data: At least one batch of images.
+            data: At least one batch of images. Where they are decoded, or augmented one by one,
+                worker processes do so ahead of the step.
             batch_size: Images per step, of all processes together.
             seed: Decides the order and the augmentation.
-            crop_padding: Images are shifted by up to this many pixels each way.
-            flip: Whether half of the images are mirrored.
+            augmentation: What is done to the images.
             rank: Which of the processes this is.
             size: Their number; each gets an equal part of the batch.
+            device: Where the batches are wanted; by default on the CPU.
 
         Raises:
             DataError: If there is not one batch, or it cannot be shared evenly.
@@ -49,44 +55,80 @@ class TrainingStream:
                 f"training.batch_size is {batch_size}; expected a multiple of {size}, the number "
                 "of processes"
             )
-        self.data = data
-        self.batch_size = batch_size
         self.steps_per_epoch = len(data) // batch_size
-        self._seed = seed
-        self._crop_padding = crop_padding
-        self._flip = flip
-        self._mine = slice(rank, None, size)
-        self._epoch, self._order = -1, torch.empty(0)
+        self._make = _Batches(data, batch_size, seed, augmentation, slice(rank, None, size))
+        self._device = device
+        each_is_changed = augmentation.for_one(data.image_size) is not None
+        self._is_prefetched = isinstance(data, FileImages) or each_is_changed
+        self._ahead: Iterator[tuple[Tensor, Tensor]] = iter(())
+        self._next_step: int | None = None
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Images in [0, 1], ``(batch, channels, height, width)``, and labels of ``step``."""
-        epoch, position = divmod(step, self.steps_per_epoch)
+        """Images in [0, 1], ``(batch, channels, height, width)``, and labels of ``step``.
+
+        Steps of prefetched batches are best asked for in order: any other starts the workers anew.
+
+        Raises:
+            DataError: If an image file is missing or damaged, with its name.
+        """
+        images, labels = self._prefetched(step) if self._is_prefetched else self._make(step)
+        return (
+            unit_range(images.to(self._device, non_blocking=True)),
+            labels.to(self._device, non_blocking=True),
+        )
+
+    def _prefetched(self, step: int) -> tuple[Tensor, Tensor]:
+        if step != self._next_step:
+            self._ahead = prefetched(self._make, itertools.count(step))
+        self._next_step = None
+        batch = next(self._ahead)
+        self._next_step = step + 1
+        return batch
+
+
+class _Batches:
+    """One process's part of the batch of any step, as bytes."""
+
+    def __init__(
+        self, data: Images, batch_size: int, seed: int, augmentation: Augmentation, part: slice
+    ) -> None:
+        self._data = data
+        self._batch_size = batch_size
+        self._steps_per_epoch = len(data) // batch_size
+        self._seed = seed
+        self._augmentation = augmentation
+        self._transform = augmentation.for_one(data.image_size)
+        self._part = part
+        self._epoch, self._order = -1, torch.empty(0)
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        epoch, position = divmod(step, self._steps_per_epoch)
         if epoch != self._epoch:
             self._epoch = epoch
-            self._order = torch.randperm(len(self.data), generator=seeded(self._seed, epoch))
-        chosen = self._order[position * self.batch_size :][: self.batch_size][self._mine]
-        images, labels = self.data.images[chosen], self.data.labels[chosen]
-        generator = seeded(self._seed, -1 - step)
-        if self._crop_padding:
-            highest = 2 * self._crop_padding + 1
-            moves = torch.randint(0, highest, (2, self.batch_size, 1), generator=generator)
-            images = _shifted(images, self._crop_padding, *moves[:, self._mine])
-        if self._flip:
-            mirrored = (torch.rand(self.batch_size, generator=generator) < 0.5)[self._mine]
-            images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
-        return unit_range(images), labels
+            self._order = torch.randperm(len(self._data), generator=seeded(self._seed, epoch))
+        chosen = self._order[position * self._batch_size :][: self._batch_size][self._part]
+        images = self._augmentation.for_all(
+            self._images(step, chosen), self._part, seeded(self._seed, -1 - step)
+        )
+        return images, self._data.labels[chosen]
+
+    def _images(self, step: int, chosen: Tensor) -> Tensor:
+        if self._transform is None:
+            return self._data.squares(chosen)
+        is_cropped = self._augmentation.crop_scale is not None
+        images = self._data.originals(chosen) if is_cropped else self._data.squares(chosen)
+        changed = []
+        with torch.random.fork_rng(devices=[]):
+            for place, image in zip(range(self._batch_size)[self._part], images, strict=True):
+                torch.default_generator.manual_seed(_number(self._seed, step, place))
+                changed.append(self._transform(image))
+        return torch.stack(changed)
 
 
 def seeded(seed: int, stream: int) -> torch.Generator:
     """A CPU generator for one of many independent ``stream`` numbers of a ``seed``."""
-    return torch.Generator().manual_seed(hash((seed, stream)) % 2**63)
+    return torch.Generator().manual_seed(_number(seed, stream))
 
 
-def _shifted(images: Tensor, padding: int, top: Tensor, left: Tensor) -> Tensor:
-    """Each image's window at its own place, ``(batch, 1)`` each, in the padded image."""
-    batch, channels, height, width = images.shape
-    padded = F.pad(images, (padding,) * 4)
-    rows = (top + torch.arange(height)).view(batch, 1, height, 1)
-    columns = (left + torch.arange(width)).view(batch, 1, 1, width)
-    index = torch.arange(batch).view(-1, 1, 1, 1)
-    return padded[index, torch.arange(channels).view(1, -1, 1, 1), rows, columns]
+def _number(*parts: int) -> int:
+    return hash(parts) % 2**63

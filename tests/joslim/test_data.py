@@ -10,7 +10,7 @@ from generated_data import write_fashion_mnist
 from PIL import Image
 
 from joslim import data
-from joslim.data import Dataset, ImageSet, TrainingStream
+from joslim.data import Augmentation, Dataset, ImageSet, TrainingStream
 from joslim.errors import DataError
 
 
@@ -111,10 +111,10 @@ def test_a_class_too_small_to_split_is_named():
         data.split(dataset, val_fraction=0.2, test_fraction=0.2, seed=0)
 
 
-def stream(**changes) -> TrainingStream:
+def stream(**augmentation) -> TrainingStream:
     images = torch.arange(40, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
-    options = {"seed": 3, "crop_padding": 0, "flip": False, **changes}
-    return TrainingStream(ImageSet(images.contiguous(), torch.arange(40)), 8, **options)
+    data = ImageSet(images.contiguous(), torch.arange(40))
+    return TrainingStream(data, 8, seed=3, augmentation=Augmentation(**augmentation))
 
 
 def test_an_epoch_shows_every_image_once():
@@ -126,7 +126,7 @@ def test_an_epoch_shows_every_image_once():
 
 
 def test_a_batch_depends_on_its_step_alone():
-    options = {"crop_padding": 2, "flip": True}
+    options = {"crop_padding": 2, "flip": True, "crop_scale": (0.3, 0.9)}
     batches = stream(**options)
     in_order = [batches.batch(step) for step in range(12)]
     images, labels = stream(**options).batch(11)
@@ -137,7 +137,7 @@ def test_a_batch_depends_on_its_step_alone():
 def test_augmentation_shifts_and_mirrors_whole_images():
     pixels = torch.arange(16, dtype=torch.uint8).view(1, 1, 4, 4) + 1
     copies = ImageSet(pixels.expand(64, -1, -1, -1).contiguous(), torch.zeros(64).long())
-    batch, _ = TrainingStream(copies, 64, seed=0, crop_padding=1, flip=True).batch(0)
+    batch, _ = TrainingStream(copies, 64, seed=0, augmentation=Augmentation(1, flip=True)).batch(0)
     padded = torch.nn.functional.pad(pixels.float() / 255, (1, 1, 1, 1))
     crops = padded.unfold(2, 4, 1).unfold(3, 4, 1).reshape(9, 4, 4)
     allowed = torch.cat([crops, crops.flip(2)])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_training import data, trainer
 
-from joslim.data import TrainingStream
+from joslim.data import Augmentation, TrainingStream
 from joslim.errors import DataError
 
 SCRIPT = Path(__file__).with_name("together.py")
@@ -61,4 +61,4 @@ def test_a_killed_process_is_restarted_and_the_result_is_the_same(
 
 def test_a_batch_that_cannot_be_shared_is_refused():
     with pytest.raises(DataError, match="batch_size is 7; expected a multiple of 2, the number"):
-        TrainingStream(data(), 7, seed=0, crop_padding=0, flip=False, rank=0, size=2)
+        TrainingStream(data(), 7, seed=0, augmentation=Augmentation(), rank=0, size=2)

@@ -34,6 +34,8 @@ def config(**changes) -> TrainingConfig:
         "distillation_weight": 1.0,
         "crop_padding": 1,
         "flip": True,
+        "crop_scale": None,
+        "color_jitter": 0.0,
         "num_proposals": 2,
         "proposals_per_round": 2,
         "steps_per_proposal": 3,

@@ -1,0 +1,67 @@
+"""Random changes to training images."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms import v2
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes to training images; by default none.
+
+    Attributes:
+        crop_padding: Images are shifted by up to this many pixels each way.
+        flip: Whether half of the images are mirrored.
+        crop_scale: Least and most area of a random crop, of aspect ratio 3:4 to 4:3, as fractions
+            of the image; it is resized to the square. None: no such crop.
+        color_jitter: Most relative change of brightness, contrast and saturation.
+    """
+
+    crop_padding: int = 0
+    flip: bool = False
+    crop_scale: tuple[float, float] | None = None
+    color_jitter: float = 0.0
+
+    def for_one(self, image_size: int) -> v2.Transform | None:
+        """What is done to one image after the other: crop and jitter; None if nothing.
+
+        It takes uint8 ``(channels, height, width)``, cropped to ``image_size`` pixels if there is a
+        crop, and draws from PyTorch's default generator.
+        """
+        steps: list[v2.Transform] = []
+        if self.crop_scale is not None:
+            steps.append(v2.RandomResizedCrop(image_size, scale=self.crop_scale))
+        if self.color_jitter:
+            steps.append(v2.ColorJitter(*(self.color_jitter,) * 3))
+        return v2.Compose(steps) if steps else None
+
+    def for_all(self, images: Tensor, part: slice, generator: torch.Generator) -> Tensor:
+        """What is done to all images at once: shift and mirror.
+
+        Args:
+            images: uint8, ``(n, channels, height, width)``.
+            part: Their places in the joint batch of all processes.
+            generator: For the draws of the joint batch, so that each place has its own.
+        """
+        batch = part.step * len(images)
+        if self.crop_padding:
+            highest = 2 * self.crop_padding + 1
+            moves = torch.randint(0, highest, (2, batch, 1), generator=generator)
+            images = _shifted(images, self.crop_padding, *moves[:, part])
+        if self.flip:
+            mirrored = (torch.rand(batch, generator=generator) < 0.5)[part]
+            images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
+        return images
+
+
+def _shifted(images: Tensor, padding: int, top: Tensor, left: Tensor) -> Tensor:
+    """Each image's window at its own place, ``(batch, 1)`` each, in the padded image."""
+    batch, channels, height, width = images.shape
+    padded = F.pad(images, (padding,) * 4)
+    rows = (top + torch.arange(height)).view(batch, 1, height, 1)
+    columns = (left + torch.arange(width)).view(batch, 1, 1, width)
+    index = torch.arange(batch).view(-1, 1, 1, 1)
+    return padded[index, torch.arange(channels).view(1, -1, 1, 1), rows, columns]

@@ -1,0 +1,150 @@
+"""A labelled set of images that stay in their files until they are needed."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from joslim.data.decoding import decode, square
+from joslim.data.images import ImageSet, unit_range
+from joslim.data.memory import fit_in_memory
+from joslim.data.workers import prefetched
+from joslim.errors import DataError
+
+CHUNK = 64
+"""Images that a worker decodes at a time, where the batch does not decide it."""
+
+
+@dataclass(frozen=True)
+class FileImages:
+    """Image files and their labels.
+
+    Attributes:
+        root: The folder that names are relative to.
+        names: Of the files, ``(n,)``; an array, as worker processes share it without copies.
+        digests: SHA-256 of each file's content, its first digits, ``(n,)``.
+        labels: int64 class indices, ``(n,)``.
+        channels: 1 for grey images, 3 for colour.
+        image_size: Height and width in pixels.
+    """
+
+    root: Path
+    names: np.ndarray
+    digests: np.ndarray
+    labels: Tensor
+    channels: int
+    image_size: int
+
+    suffix = ".json"
+    """Of the files that `save` writes."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: Tensor | slice) -> "FileImages":
+        """The images at ``indices``."""
+        chosen = indices if isinstance(indices, slice) else indices.numpy()
+        return FileImages(
+            self.root,
+            self.names[chosen],
+            self.digests[chosen],
+            self.labels[indices],
+            self.channels,
+            self.image_size,
+        )
+
+    def squares(self, indices: Tensor) -> Tensor:
+        """The images at ``indices``, uint8 ``(n, channels, image_size, image_size)``.
+
+        Raises:
+            DataError: If a file is missing or damaged, with its name.
+        """
+        return torch.stack([square(self._decode(i), self.image_size) for i in indices.tolist()])
+
+    def originals(self, indices: Tensor) -> Iterator[Tensor]:
+        """The images at ``indices`` in their own sizes, uint8 ``(channels, height, width)`` each.
+
+        Raises:
+            DataError: If a file is missing or damaged, with its name.
+        """
+        return (pil_to_tensor(self._decode(i)) for i in indices.tolist())
+
+    def _decode(self, index: int) -> Image.Image:
+        return decode(self.root / self.names[index], self.channels)
+
+    def in_memory(self) -> ImageSet:
+        """All images decoded.
+
+        Raises:
+            DataError: If a file is missing or damaged, with its name.
+        """
+        size = (self.channels, self.image_size, self.image_size)
+        images = torch.empty(len(self), *size, dtype=torch.uint8)
+        chunks = torch.arange(len(self)).split(CHUNK)
+        for chunk, squares in zip(chunks, prefetched(self.squares, chunks), strict=True):
+            images[chunk] = squares
+        return ImageSet(images, self.labels)
+
+    def kept(self) -> "ImageSet | FileImages":
+        """In memory if they fit, as it pays where they are passed over again and again."""
+        fit = fit_in_memory(len(self), self.channels, self.image_size)
+        return self.in_memory() if fit else self
+
+    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images in order, as floats in [0, 1], with labels; the last batch may be smaller.
+
+        Raises:
+            DataError: If a file is missing or damaged, with its name.
+        """
+        chunks = torch.arange(len(self)).split(batch_size)
+        for chunk, squares in zip(chunks, prefetched(self.squares, chunks), strict=True):
+            yield unit_range(squares), self.labels[chunk]
+
+    def digest(self) -> str:
+        """SHA-256 of the files' names, contents and labels."""
+        content = hashlib.sha256("\n".join([*self.names, *self.digests]).encode())
+        content.update(self.labels.contiguous().numpy().tobytes())
+        return content.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write one JSON file."""
+        content = {
+            "root": str(self.root),
+            "channels": self.channels,
+            "image_size": self.image_size,
+            "names": self.names.tolist(),
+            "digests": self.digests.tolist(),
+            "labels": self.labels.tolist(),
+        }
+        path.write_text(json.dumps(content, indent=0) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> "FileImages":
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: If the file is missing or damaged.
+        """
+        try:
+            content = json.loads(path.read_text())
+            return cls(
+                Path(content["root"]),
+                np.array(content["names"]),
+                np.array(content["digests"]),
+                torch.tensor(content["labels"]),
+                content["channels"],
+                content["image_size"],
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{path} cannot be read: {error}; run the prepare stage") from error
+
+
+Images = ImageSet | FileImages
+"""A labelled set of images, wherever they are."""
