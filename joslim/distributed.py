@@ -70,7 +70,7 @@ def shared(network: nn.Module) -> nn.Module:
     if size() == 1:
         return network
     synchronise_batchnorm_(network)
-    return DistributedDataParallel(network, broadcast_buffers=False)
+    return DistributedDataParallel(network, forward_sync_buffers=False)
 
 
 def accumulating(network: nn.Module) -> AbstractContextManager[None]:

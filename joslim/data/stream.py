@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,6 +12,9 @@ from joslim.data.files import FileImages, Images
 from joslim.data.images import unit_range
 from joslim.data.workers import prefetched
 from joslim.errors import DataError
+
+_ORDER, _TOGETHER, _EACH = range(3)
+"""What random numbers are for: the order of an epoch, a batch, one image."""
 
 
 class TrainingStream:
@@ -105,10 +109,10 @@ class _Batches:
         epoch, position = divmod(step, self._steps_per_epoch)
         if epoch != self._epoch:
             self._epoch = epoch
-            self._order = torch.randperm(len(self._data), generator=seeded(self._seed, epoch))
+            self._order = torch.randperm(len(self._data), generator=self._generator(_ORDER, epoch))
         chosen = self._order[position * self._batch_size :][: self._batch_size][self._part]
         images = self._augmentation.for_all(
-            self._images(step, chosen), self._part, seeded(self._seed, -1 - step)
+            self._images(step, chosen), self._part, self._generator(_TOGETHER, step)
         )
         return images, self._data.labels[chosen]
 
@@ -120,15 +124,14 @@ class _Batches:
         changed = []
         with torch.random.fork_rng(devices=[]):
             for place, image in zip(range(self._batch_size)[self._part], images, strict=True):
-                torch.default_generator.manual_seed(_number(self._seed, step, place))
+                torch.default_generator.manual_seed(_number(self._seed, _EACH, step, place))
                 changed.append(self._transform(image))
         return torch.stack(changed)
 
-
-def seeded(seed: int, stream: int) -> torch.Generator:
-    """A CPU generator for one of many independent ``stream`` numbers of a ``seed``."""
-    return torch.Generator().manual_seed(_number(seed, stream))
+    def _generator(self, use: int, number: int) -> torch.Generator:
+        return torch.Generator().manual_seed(_number(self._seed, use, number))
 
 
 def _number(*parts: int) -> int:
-    return hash(parts) % 2**63
+    """Of its own for each sequence of numbers from 0."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -136,8 +136,10 @@ def test_a_batch_depends_on_its_step_alone():
 
 def test_augmentation_shifts_and_mirrors_whole_images():
     pixels = torch.arange(16, dtype=torch.uint8).view(1, 1, 4, 4) + 1
-    copies = ImageSet(pixels.expand(64, -1, -1, -1).contiguous(), torch.zeros(64).long())
-    batch, _ = TrainingStream(copies, 64, seed=0, augmentation=Augmentation(1, flip=True)).batch(0)
+    copies = ImageSet(pixels.expand(512, -1, -1, -1).contiguous(), torch.zeros(512).long())
+    drawn = TrainingStream(copies, 256, seed=0, augmentation=Augmentation(1, flip=True))
+    batch, _ = drawn.batch(0)
+    assert not any(torch.equal(batch, drawn.batch(step)[0]) for step in (1, 2, 3))
     padded = torch.nn.functional.pad(pixels.float() / 255, (1, 1, 1, 1))
     crops = padded.unfold(2, 4, 1).unfold(3, 4, 1).reshape(9, 4, 4)
     allowed = torch.cat([crops, crops.flip(2)])
