@@ -22,12 +22,11 @@ stages:
     outs: [data/inputs]
   prepare:
     cmd: ./stage prepare data/prepared
-    deps: [data/inputs]
     params: [seed]
     outs: [data/prepared]
   train:
     cmd: ./stage train models/supernet
-    deps: [data/inputs, data/prepared]
+    deps: [data/prepared]
     params: [training]
     outs: [models/supernet]
   front:
