@@ -51,8 +51,8 @@ def _own_code(name: str) -> set[Path]:
     importlib.import_module(module)
     here = Path.cwd()
     found = set()
-    for loaded, content in sys.modules.items():
-        file = Path(getattr(content, "__file__", None) or os.devnull).resolve()
+    for loaded, content in list(sys.modules.items()):
+        file = Path(getattr(content, "__dict__", {}).get("__file__") or os.devnull).resolve()
         is_own = file.is_relative_to(here) and file.is_file() and "site-packages" not in file.parts
         if loaded == module or (is_own and loaded.partition(".")[0] not in _THIS_PROJECT):
             found.add(file)
