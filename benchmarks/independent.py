@@ -7,7 +7,7 @@ from joslim.calibration import recalibrate_batchnorm
 from joslim.data import Images, TrainingStream
 from joslim.memory_format import fast_memory_format
 from joslim.optimisation import learning_rate_at, make_optimizer
-from joslim.training import sandwich_step
+from joslim.sandwich import sandwich_step
 from joslim.training_config import TrainingConfig
 from pipelines.front import BATCH
 from pipelines.progress import track

@@ -14,7 +14,7 @@ import joslim
 import pipelines  # noqa: F401  sets how threads wait, before PyTorch starts any
 from benchmarks import machine
 from joslim import costs
-from joslim.training import sandwich_step
+from joslim.sandwich import sandwich_step
 
 CASES = (
     ("torchvision:mobilenet_v2", 96, 32),

@@ -19,8 +19,8 @@ from benchmarks import machine
 from joslim.data import Augmentation, ImageSet, TrainingStream
 from joslim.losses import distillation_loss
 from joslim.memory_format import fast_memory_format
+from joslim.sandwich import sandwich_step
 from joslim.slimmable_network import SlimmableNetwork
-from joslim.training import sandwich_step
 
 CASES = {
     "resnet20": ("resnet20", 32, 128),

@@ -15,6 +15,13 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def num_processors() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def training_device() -> torch.device:
     """This process's GPU, if there are any; else the CPU."""
     if not torch.cuda.is_available():

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from joslim.device import training_device
 from joslim.synced_norm import synchronise_batchnorm_
 
 Value = TypeVar("Value")
@@ -29,6 +30,8 @@ def together() -> Iterator[None]:
     if not is_launched():
         yield
         return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(training_device())
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield

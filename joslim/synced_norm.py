@@ -39,7 +39,9 @@ class _Synced(_BatchNorm):
             return
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
-        share = self.momentum or 1 / self.num_batches_tracked.item()
+        share = self.momentum
+        if share is None:
+            share = 1 / self.num_batches_tracked.item()
         self.running_mean.lerp_(mean, share)
         self.running_var.lerp_(var * (count / (count - 1)), share)
 

@@ -1,16 +1,13 @@
-"""Joint training of shared weights and widths: the sandwich rule around a search strategy."""
+"""Joint training of shared weights and widths: a search strategy around sandwich steps."""
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from joslim import costs, distributed
 from joslim.checkpoint import load_checkpoint, save_checkpoint
@@ -18,74 +15,14 @@ from joslim.data import Images, TrainingStream
 from joslim.data.images import unit_range
 from joslim.device import training_device, training_precision
 from joslim.errors import CheckpointError, DataError, DivergenceError
-from joslim.losses import distillation_loss
 from joslim.memory_format import fast_memory_format
 from joslim.optimisation import learning_rate_at, make_optimizer
 from joslim.refresh import refresh_history
+from joslim.sandwich import sandwich_step as sandwich_step
 from joslim.search import Strategy
 from joslim.slimmable_network import SlimmableNetwork
 from joslim.training_config import TrainingConfig
 from joslim.widths import Widths
-
-
-def sandwich_step(
-    network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    widths_list: Sequence[Widths],
-    *,
-    subnetwork_weight: float = 1.0,
-    distillation_weight: float = 1.0,
-    label_smoothing: float = 0.0,
-    precision: torch.dtype = torch.float32,
-) -> tuple[float, ...]:
-    """Accumulate the gradients of the full network and of some sub-networks on one batch.
-
-    The full network learns from the labels, the sub-networks from its predictions. Takes no
-    optimiser step and does not zero gradients first.
-
-    Args:
-        network: A slimmable network in train mode, as it is or in `DistributedDataParallel`.
-        images: ``(batch, channels, height, width)``.
-        labels: ``(batch,)`` class indices.
-        widths_list: The sub-networks: usually the smallest and the proposals.
-        subnetwork_weight: Of a sub-network's gradient; the full network's has weight 1.
-        distillation_weight: Share of the full network's predictions in a sub-network's loss, in
-            [0, 1]; the labels get the rest.
-        label_smoothing: In [0, 1), for losses on labels.
-        precision: Of convolutions and matrix products; bfloat16 by autocast. Weights, their
-            gradients and losses are float32.
-
-    Returns:
-        The full network's loss, then one per sub-network, not weighted.
-
-    Source: Yu and Huang, Universally Slimmable Networks, 2019, algorithm 1. Deviates where a weight
-    is not 1.
-    """
-    autocast = torch.autocast(images.device.type, precision, enabled=precision != torch.float32)
-    with distributed.accumulating(network) if widths_list else nullcontext():
-        with autocast:
-            logits = network(images)
-        logits = logits.float()
-        loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-        loss.backward()
-    losses = [loss.detach()]
-    teacher_logits = logits.detach()
-    for count, widths in enumerate(widths_list, start=1):
-        is_last = count == len(widths_list)
-        with nullcontext() if is_last else distributed.accumulating(network):
-            with autocast:
-                student_logits = network(images, widths)
-            loss = distillation_loss(
-                student_logits.float(),
-                teacher_logits,
-                labels,
-                weight=distillation_weight,
-                label_smoothing=label_smoothing,
-            )
-            (subnetwork_weight * loss).backward()
-        losses.append(loss.detach())
-    return tuple(distributed.mean(torch.stack(losses)).tolist())
 
 
 @dataclass(frozen=True)
@@ -98,7 +35,7 @@ class Progress:
         epoch: Epochs done, as a fraction.
         learning_rate: Of this step.
         full_loss: On the labels, in nats.
-        smallest_loss: Of the smallest network, to the full one's predictions.
+        smallest_loss: Of the smallest network, to labels and the full one's predictions.
         proposals_loss: Mean over the proposals, likewise.
         num_visited: Width configurations trained so far.
     """
@@ -250,8 +187,8 @@ class Trainer:
         self._optimizer.zero_grad()
         full_loss, smallest_loss, *losses = sandwich_step(
             self._shared,
-            images.to(self._device, memory_format=self._layout),
-            labels.to(self._device),
+            images.to(memory_format=self._layout),
+            labels,
             [self.network.space.smallest, *self._turn()],
             subnetwork_weight=self.config.subnetwork_weight,
             distillation_weight=self.config.distillation_weight,

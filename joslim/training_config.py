@@ -71,6 +71,15 @@ class TrainingConfig(BaseModel):
         return scale
 
     @model_validator(mode="after")
+    def _a_round_fills_a_step(self) -> "TrainingConfig":
+        if self.proposals_per_round < self.num_proposals:
+            raise ValueError(
+                f"proposals_per_round is {self.proposals_per_round}; expected at least "
+                f"num_proposals, {self.num_proposals}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _batch_can_be_shared(self) -> "TrainingConfig":
         if self.batch_size % self.processes:
             raise ValueError(

@@ -8,14 +8,13 @@ import typer
 from joslim.evaluation import Measurement, measure
 from joslim.storage import load, read_spec
 from pipelines import paths, tracking
+from pipelines.budgets import QUANTITIES
 from pipelines.params import load_params
 from pipelines.pictures import plot_confusion
 from pipelines.prepare import DataInfo, load_split
 from pipelines.stage import console, run_stage
 
 BATCH = 512
-COSTS = ("macs", "params", "memory_bytes", "latency_ms")
-"""Known from stage ``front``: fine-tuning changes weights only."""
 
 
 def main(budget: str) -> None:
@@ -23,7 +22,7 @@ def main(budget: str) -> None:
     info, test = DataInfo.load(), load_split("test")
     folder = paths.BUDGETS / budget
     provenance = read_spec(folder)["provenance"]
-    front = pd.read_csv(paths.FRONT_REPORT / "front.csv", index_col="id")
+    row = pd.read_csv(paths.FRONT_REPORT / "front.csv", index_col="id").loc[[provenance["id"]]]
     with tracking.stage_run(
         f"evaluate@{budget}", params=provenance, data_digest=info.digest
     ) as run:
@@ -34,7 +33,8 @@ def main(budget: str) -> None:
             "budget": budget,
             "front_id": provenance["id"],
             "limits": provenance["limits"],
-            **{column: front.loc[provenance["id"], column].item() for column in COSTS},
+            # Fine-tuning changes weights only.
+            **{q.column: row[q.column].item() for q in QUANTITIES.values()},
             "val_top1": provenance["val_top1"],
             "slice": before.numbers(),
             "finetuned": after.numbers(),

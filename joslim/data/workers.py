@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from joslim.device import num_processors
 from joslim.errors import DataError
 
 MOST_WORKERS = 16
@@ -45,10 +46,8 @@ def prefetched(make: Callable[[Key], Item], keys: Iterable[Key]) -> Iterator[Ite
 
 def num_workers() -> int:
     """This process's share of the processors, but at most `MOST_WORKERS`."""
-    is_known = hasattr(os, "sched_getaffinity")
-    processors = len(os.sched_getaffinity(0)) if is_known else os.cpu_count() or 1
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, min(MOST_WORKERS, processors // processes))
+    return max(1, min(MOST_WORKERS, num_processors() // processes))
 
 
 class _Made(Dataset[Item | DataError], Generic[Key, Item]):

@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed, State
 
+from joslim.device import num_processors
 from joslim.errors import JoslimError
 from pipelines import tracking
 from pipelines.flow import dvc, results
@@ -84,7 +85,7 @@ class _Run:
     """A run of the flow: which stages may run at the same time, and how far it is."""
 
     def __init__(self, num_budgets: int, progress_id: UUID) -> None:
-        self._cores = _num_cores()
+        self._cores = num_processors()
         self._side_by_side = max(1, min(self._cores, num_budgets, MAX_SIDE_BY_SIDE))
         self._slots = Semaphore(self._side_by_side)
         self._unchanged: set[str] = set()
@@ -156,9 +157,3 @@ async def _running(budgets: Sequence[str]) -> AsyncIterator[_Run]:
             0.0, key="progress", description="Stages done."
         )
         yield _Run(len(budgets), progress_id)
-
-
-def _num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -271,6 +271,8 @@ def test_too_few_images_are_refused():
         trainer(refresh_images=80)
     with pytest.raises(DataError, match=r"training.batch_size is 60, but only 56 images are left"):
         trainer(batch_size=60)
+    with pytest.raises(ValidationError, match="proposals_per_round is 1; expected at least num_pr"):
+        config(proposals_per_round=1)
     with pytest.raises(ValidationError, match="batch_size is 8; expected a multiple of processes"):
         config(processes=3)
     with pytest.raises(ValidationError, match="distillation_weight"):
