@@ -1,26 +1,33 @@
-"""What joint training costs: against dense networks, in another layout, in memory, for its data.
+"""What joint training costs: against dense networks, in plain float32, in memory, for its data.
 
     python -m benchmarks.training
 
-Prints Markdown. Ratios are medians of steps taken in turns, in one process.
+Prints Markdown. Ratios are of medians of steps taken in turns, in one run on otherwise idle cores.
 """
 
 import multiprocessing
-import resource
+import re
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 import joslim
 from benchmarks import machine
+from joslim import distributed
 from joslim.data import Augmentation, ImageSet, TrainingStream
+from joslim.device import training_precision
 from joslim.losses import distillation_loss
 from joslim.memory_format import fast_memory_format
 from joslim.sandwich import sandwich_step
 from joslim.slimmable_network import SlimmableNetwork
+from joslim.widths import Widths
 
 CASES = {
     "resnet20": ("resnet20", 32, 128),
@@ -30,18 +37,23 @@ CASES = {
 STREAMS = {"Fashion-MNIST": (1, 28), "CIFAR": (3, 32)}
 """Channels and size of the images."""
 ROUNDS = 21
+PRECISION = training_precision("auto", torch.device("cpu"))
 
 
 def main() -> None:
-    print("| network | step against dense networks | against contiguous layout | peak memory |")
+    print("| network | step against dense networks | against plain float32 | peak memory |")
     print("|---|---:|---:|---:|")
     for name in CASES:
-        dense, layout, memory = against_dense(name), against_contiguous(name), peak_memory(name)
-        print(f"| `{name}` | {dense:.3f} × | {layout:.2f} × | {memory:.2f} × |", flush=True)
+        dense, plain, memory = against_dense(name), against_plain(name), peak_memory(name)
+        print(f"| `{name}` | {dense:.3f} × | {plain:.2f} × | {memory:.2f} × |", flush=True)
     print("\n| images | reading and augmenting, of a step of `resnet20` |")
     print("|---|---:|")
     for images in STREAMS:
-        print(f"| {images} | {reading(images):.1%} |")
+        print(f"| {images} | {reading(images):.1%} |", flush=True)
+    print("\n| network | two processes of one thread against two threads, images/s |")
+    print("|---|---:|")
+    for name in CASES:
+        print(f"| `{name}` | {two_processes(name):.2f} × |", flush=True)
     print("\n" + ", ".join(f"{key} {value}" for key, value in machine.describe().items()))
 
 
@@ -52,44 +64,44 @@ def against_dense(name: str) -> float:
     students = [network.extract(widths) for widths in widths_list]
 
     def separately() -> None:
-        logits = teacher(images)
-        F.cross_entropy(logits, labels).backward()
+        with torch.autocast("cpu", PRECISION):
+            logits = teacher(images)
+        F.cross_entropy(logits.float(), labels).backward()
         for student in students:
-            distillation_loss(student(images), logits.detach(), labels).backward()
+            with torch.autocast("cpu", PRECISION):
+                student_logits = student(images)
+            distillation_loss(student_logits.float(), logits.detach().float(), labels).backward()
 
-    jointly, apart = in_turns(
-        lambda: sandwich_step(network, images, labels, widths_list), separately
-    )
+    jointly, apart = in_turns(lambda: step(network, images, labels, widths_list), separately)
     return jointly / apart
 
 
-def against_contiguous(name: str) -> float:
-    """Time of a sandwich step in the layout that training chooses over the default layout's."""
+def against_plain(name: str) -> float:
+    """Time of a sandwich step over its time in float32 and PyTorch's default layout."""
     network, images, labels, widths_list = case(name)
     plain, plain_images, _, _ = case(name, torch.contiguous_format)
     chosen, contiguous = in_turns(
-        lambda: sandwich_step(network, images, labels, widths_list),
+        lambda: step(network, images, labels, widths_list),
         lambda: sandwich_step(plain, plain_images, labels, widths_list),
     )
     return chosen / contiguous
 
 
 def peak_memory(name: str) -> float:
-    """What a process needs for a sandwich step over what it needs for the full network's."""
-    spawn = multiprocessing.get_context("spawn")
-    with spawn.Pool(1, maxtasksperchild=1) as pool:
+    """Most memory of a process that takes sandwich steps, over that for the full network alone."""
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         whole, alone = (pool.apply(_peak, (name, sampled)) for sampled in (True, False))
     return whole / alone
 
 
 def _peak(name: str, sampled: bool) -> int:
-    """Kilobytes that two steps add to the process."""
+    """Most resident kilobytes of this process."""
     network, images, labels, widths_list = case(name)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(2):
+    for _ in range(3):
         network.zero_grad()
-        sandwich_step(network, images, labels, widths_list if sampled else [])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        step(network, images, labels, widths_list if sampled else [])
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(r"VmHWM:\s*(\d+)", status)[0])
 
 
 def reading(images: str) -> float:
@@ -100,16 +112,50 @@ def reading(images: str) -> float:
     stream = TrainingStream(data, 128, seed=0, augmentation=Augmentation(4, flip=True))
     network, batch_images, labels, widths_list = case("resnet20")
     steps = iter(range(10**9))
-    batch, step = in_turns(
+    batch, trained = in_turns(
         lambda: stream.batch(next(steps)),
-        lambda: sandwich_step(network, batch_images, labels, widths_list),
+        lambda: step(network, batch_images, labels, widths_list),
     )
-    return batch / (batch + step)
+    return batch / (batch + trained)
+
+
+def two_processes(name: str) -> float:
+    """Images per second of two processes with a thread each, over one's with two threads."""
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(3):
+        for size, medians in seconds.items():
+            with tempfile.TemporaryDirectory() as folder:
+                arguments = (size, name, f"{folder}/store", f"{folder}/seconds")
+                torch.multiprocessing.spawn(_process, arguments, nprocs=size)
+                medians.append(float(Path(f"{folder}/seconds").read_text()))
+    return statistics.median(seconds[1]) / statistics.median(seconds[2])
+
+
+def _process(rank: int, size: int, name: str, store: str, result: str) -> None:
+    torch.set_num_threads(2 // size)
+    network, images, labels, widths_list = case(name)
+    shared: nn.Module = network
+    if size > 1:
+        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
+        shared = distributed.shared(network)
+    part = slice(rank, None, size)
+    (median,) = in_turns(lambda: step(shared, images[part], labels[part], widths_list))
+    if rank == 0:
+        Path(result).write_text(str(median))
+    if size > 1:
+        dist.destroy_process_group()
+
+
+def step(
+    network: nn.Module, images: Tensor, labels: Tensor, widths_list: list[Widths]
+) -> tuple[float, ...]:
+    """A sandwich step as training takes it with ``precision: auto``."""
+    return sandwich_step(network, images, labels, widths_list, precision=PRECISION)
 
 
 def case(
     name: str, layout: torch.memory_format | None = None
-) -> tuple[SlimmableNetwork, torch.Tensor, torch.Tensor, list[tuple[int, ...]]]:
+) -> tuple[SlimmableNetwork, Tensor, Tensor, list[Widths]]:
     """A network in train mode, a batch, and the sub-networks of a step."""
     network_name, size, batch = CASES[name]
     torch.manual_seed(0)
