@@ -9,11 +9,13 @@ from joslim.training_config import TrainingConfig
 
 
 def learning_rate_at(step: int, num_steps: int, config: TrainingConfig) -> float:
-    """Linear warm-up to the peak, then a half cosine to 0."""
+    """Linear warm-up to the peak, then down to 0, along a half cosine or a line."""
     warmup = config.warmup_fraction * num_steps
     if step < warmup:
         return config.learning_rate * (step + 1) / (warmup + 1)
     done = (step - warmup) / (num_steps - warmup)
+    if config.learning_rate_decay == "linear":
+        return config.learning_rate * (1 - done)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from joslim import distributed
-from joslim.losses import distillation_loss
+from joslim.losses import Divergence, distillation_loss
 from joslim.widths import Widths
 
 
@@ -20,7 +20,9 @@ def sandwich_step(
     *,
     subnetwork_weight: float = 1.0,
     distillation_weight: float = 1.0,
+    divergence: Divergence = "kl",
     label_smoothing: float = 0.0,
+    teacher: nn.Module | None = None,
     precision: torch.dtype = torch.float32,
 ) -> tuple[float, ...]:
     """Accumulate the gradients of the full network and of some sub-networks on one batch.
@@ -37,7 +39,10 @@ def sandwich_step(
         subnetwork_weight: Of a sub-network's gradient; the full network's has weight 1.
         distillation_weight: Share of the full network's predictions in a sub-network's loss, in
             [0, 1]; the labels get the rest.
+        divergence: From the predictions that sub-networks learn from, as in `distillation_loss`.
         label_smoothing: In [0, 1), for losses on labels.
+        teacher: Whose predictions sub-networks learn from instead of the full network's; it is in
+            train mode, too, so that batch norm uses this batch's statistics.
         precision: Of convolutions and matrix products; bfloat16 by autocast. Weights, their
             gradients and losses are float32.
 
@@ -56,6 +61,9 @@ def sandwich_step(
         loss.backward()
     losses = [loss.detach()]
     teacher_logits = logits.detach()
+    if teacher is not None and widths_list:
+        with torch.no_grad(), autocast:
+            teacher_logits = teacher(images).float()
     for count, widths in enumerate(widths_list, start=1):
         is_last = count == len(widths_list)
         with nullcontext() if is_last else distributed.accumulating(network):
@@ -67,6 +75,7 @@ def sandwich_step(
                 labels,
                 weight=distillation_weight,
                 label_smoothing=label_smoothing,
+                divergence=divergence,
             )
             (subnetwork_weight * loss).backward()
         losses.append(loss.detach())

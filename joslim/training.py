@@ -5,11 +5,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch.nn.utils import clip_grad_norm_
 
 from joslim import costs, distributed
+from joslim.averaging import averaged
 from joslim.checkpoint import load_checkpoint, save_checkpoint
 from joslim.data import Images, TrainingStream
 from joslim.data.images import unit_range
@@ -99,6 +101,7 @@ class Trainer:
             device=self._device,
         )
         self._optimizer = make_optimizer(network, config)
+        self._average = averaged(network, config.weight_average) if config.weight_average else None
         self._macs = costs.macs(network)
         self._seed = seed
         self._visited: list[Widths] = []
@@ -116,8 +119,9 @@ class Trainer:
     def run(self, checkpoint: Path | None = None) -> Iterator[Progress]:
         """Train to the end, yielding after every step; from ``checkpoint`` if it exists.
 
-        Afterwards the strategy's history holds the losses under the final weights. Of several
-        processes the first one alone searches and saves.
+        Afterwards the network has the averaged weights, if there are any, and the strategy's
+        history holds the losses under the final weights. Of several processes the first one alone
+        searches and saves.
 
         Raises:
             CheckpointError: If the checkpoint and the one before it are damaged.
@@ -139,6 +143,8 @@ class Trainer:
                 if distributed.rank() == 0:
                     save_checkpoint(checkpoint, self.state_dict())
                 saved_step, saved_at = self.step, time.monotonic()
+        if self._average is not None:
+            self.network.load_state_dict(self._served.state_dict())
         if distributed.rank() == 0:
             self._refresh()
 
@@ -166,11 +172,18 @@ class Trainer:
         per_image = 3 * (ends + self.config.num_proposals * sum(proposals) / len(proposals))
         return self.config.steps_per_proposal * self.config.batch_size * per_image
 
+    @property
+    def _served(self) -> SlimmableNetwork:
+        """Whose weights training would end with if it ended now."""
+        if self._average is None:
+            return self.network
+        return cast(SlimmableNetwork, self._average.module)
+
     def _refresh(self, max_macs: float = math.inf) -> None:
         held_out = self._held_out = self._held_out.in_memory()
         images = unit_range(held_out.images)
         self._visited = refresh_history(
-            self.network,
+            self._served,
             self.strategy,
             self._visited,
             images.to(self._device, memory_format=self._layout),
@@ -192,7 +205,9 @@ class Trainer:
             [self.network.space.smallest, *self._turn()],
             subnetwork_weight=self.config.subnetwork_weight,
             distillation_weight=self.config.distillation_weight,
+            divergence=self.config.distillation_divergence,
             label_smoothing=self.config.label_smoothing,
+            teacher=self._average if self.config.distillation_teacher == "average" else None,
             precision=self._precision,
         )
         if not all(map(math.isfinite, (full_loss, smallest_loss, *losses))):
@@ -200,7 +215,11 @@ class Trainer:
                 f"the loss of step {self.step} is {full_loss} in full, {smallest_loss} at the "
                 f"smallest widths; training.learning_rate is {self.config.learning_rate}: lower it"
             )
+        if self.config.max_gradient_norm is not None:
+            clip_grad_norm_(self.network.parameters(), self.config.max_gradient_norm)
         self._optimizer.step()
+        if self._average is not None:
+            self._average.update_parameters(self.network)
         self.step += 1
         return Progress(
             step=self.step,
@@ -219,6 +238,7 @@ class Trainer:
             "step": self.step,
             "network": self.network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
+            "average": self._average and self._average.state_dict(),
             "strategy": self.strategy.state_dict(),
             "visited": self._visited,
             "proposals": self._proposals,
@@ -229,6 +249,8 @@ class Trainer:
         try:
             self.network.load_state_dict(state["network"])
             self._optimizer.load_state_dict(state["optimizer"])
+            if self._average is not None:
+                self._average.load_state_dict(state["average"])
             self.strategy.load_state_dict(state["strategy"])
             self._visited = [tuple(widths) for widths in state["visited"]]
             self._proposals = [tuple(widths) for widths in state["proposals"]]

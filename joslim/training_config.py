@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from joslim.data import Augmentation
+from joslim.losses import Divergence
 
 
 class TrainingConfig(BaseModel):
@@ -24,16 +25,27 @@ class TrainingConfig(BaseModel):
     """Peak learning rate."""
     warmup_fraction: float = Field(ge=0, lt=1)
     """Share of all steps in which the learning rate rises to its peak; it then falls to 0."""
+    learning_rate_decay: Literal["cosine", "linear"]
+    """Its way from the peak to 0."""
     momentum: float = Field(ge=0, lt=1)
     """Nesterov momentum."""
     weight_decay: float = Field(ge=0)
     """L2 penalty per step, not applied to biases and batch norm."""
+    max_gradient_norm: float | None = Field(gt=0)
+    """Longer gradients, over all weights, are scaled down to this length; null: none are."""
+    weight_average: float = Field(ge=0, lt=1)
+    """Share of the weights' moving average that a step keeps; 0 averages nothing. The average is
+    what is searched, saved and served."""
     label_smoothing: float = Field(ge=0, lt=1)
     """Probability spread over all classes in the labels."""
     subnetwork_weight: float = Field(gt=0)
     """Weight of each sub-network's gradient beside the full network's, which is 1."""
     distillation_weight: float = Field(ge=0, le=1)
     """Share of the full network's predictions in the sub-networks' loss."""
+    distillation_divergence: Divergence
+    """``kl``, or ``alpha`` for the adaptive α-divergence."""
+    distillation_teacher: Literal["full", "average"]
+    """The full network, or its moving average."""
     crop_padding: int = Field(ge=0)
     """Images are shifted by up to this many pixels."""
     flip: bool
@@ -69,6 +81,15 @@ class TrainingConfig(BaseModel):
         if scale is not None and not 0 < scale[0] <= scale[1] <= 1:
             raise ValueError(f"[{scale[0]:g}, {scale[1]:g}]; expected 0 < least <= most <= 1")
         return scale
+
+    @model_validator(mode="after")
+    def _teacher_exists(self) -> "TrainingConfig":
+        if self.distillation_teacher == "average" and self.weight_average == 0:
+            raise ValueError(
+                "distillation_teacher is average, but weight_average is 0, which averages "
+                "nothing; expected a weight_average such as 0.99"
+            )
+        return self
 
     @model_validator(mode="after")
     def _a_round_fills_a_step(self) -> "TrainingConfig":

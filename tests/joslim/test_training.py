@@ -11,9 +11,11 @@ from pydantic import ValidationError
 
 import joslim
 from joslim import costs, search, training
+from joslim.calibration import batch_statistics
 from joslim.checkpoint import save_checkpoint
 from joslim.data import ImageSet
 from joslim.errors import CheckpointError, DataError, DivergenceError
+from joslim.losses import adaptive_alpha_divergence
 from joslim.optimisation import learning_rate_at
 from joslim.training import Trainer, sandwich_step
 from joslim.training_config import TrainingConfig
@@ -26,12 +28,17 @@ def config(**changes) -> TrainingConfig:
         "processes": 1,
         "precision": "float32",
         "learning_rate": 0.05,
+        "learning_rate_decay": "cosine",
         "warmup_fraction": 0.2,
         "momentum": 0.9,
         "weight_decay": 5e-4,
+        "max_gradient_norm": None,
+        "weight_average": 0.0,
         "label_smoothing": 0.0,
         "subnetwork_weight": 1.0,
         "distillation_weight": 1.0,
+        "distillation_divergence": "kl",
+        "distillation_teacher": "full",
         "crop_padding": 1,
         "flip": True,
         "crop_scale": None,
@@ -61,8 +68,8 @@ def trainer(strategy_name: str = "joslim", **changes) -> Trainer:
     return Trainer(network, strategy, data(), config(**changes), seed=0)
 
 
-def train_until(step: int, checkpoint: Path) -> None:
-    for progress in trainer().run(checkpoint):
+def train_until(step: int, checkpoint: Path, **changes) -> None:
+    for progress in trainer(**changes).run(checkpoint):
         if progress.step == step:
             break
 
@@ -141,18 +148,94 @@ def test_bfloat16_leaves_weights_and_losses_in_float32_and_changes_them_little()
     assert similarity > 0.95
 
 
-def test_interrupted_training_equals_uninterrupted(tmp_path: Path):
-    whole = trainer()
+AVERAGED = {
+    "weight_average": 0.8,
+    "distillation_teacher": "average",
+    "distillation_divergence": "alpha",
+    "max_gradient_norm": 1.0,
+    "learning_rate_decay": "linear",
+}
+
+
+@pytest.mark.parametrize("changes", [{}, AVERAGED])
+def test_interrupted_training_equals_uninterrupted(tmp_path: Path, changes: dict):
+    whole = trainer(**changes)
     curve = [progress.full_loss for progress in whole.run()]
 
     file = tmp_path / "checkpoint.pt"
-    train_until(9, file)
-    resumed = trainer()
+    train_until(9, file, **changes)
+    resumed = trainer(**changes)
     rest = [progress.full_loss for progress in resumed.run(file)]
     assert rest == curve[8:]
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, resumed.network.state_dict()[name]), name
     assert whole.strategy.state_dict() == resumed.strategy.state_dict()
+
+
+def test_averaged_weights_follow_the_steps_and_are_what_training_ends_with():
+    plain, run = trainer(), trainer(weight_average=0.8)
+    expected: dict[str, torch.Tensor] = {}
+    for count, _ in enumerate(plain.run()):
+        weights = {name: p.detach().clone() for name, p in plain.network.named_parameters()}
+        kept = min(0.8, (1 + count) / (10 + count)) if count else 0
+        expected = {name: w.lerp(expected.get(name, w), kept) for name, w in weights.items()}
+    list(run.run())
+    for name, parameter in run.network.named_parameters():
+        torch.testing.assert_close(parameter.detach(), expected[name], msg=name)
+    images, labels = run._held_out.images.float() / 255, run._held_out.labels
+    history = run.strategy.history
+    with torch.no_grad(), batch_statistics(run.network):
+        loss = F.cross_entropy(run.network(images, history.widths[0]), labels).item()
+    assert history.losses[0] == pytest.approx(loss)
+
+
+def test_subnetworks_learn_from_another_teacher_where_there_is_one():
+    torch.manual_seed(0)
+    x, labels = torch.randn(8, 1, 12, 12), torch.randint(0, 10, (8,))
+    models = [joslim.networks.create("resnet8-half", 10, in_channels=1) for _ in range(2)]
+    network, teacher = (joslim.slimmable(model, x).train() for model in models)
+    smallest = network.space.smallest
+    full, taught = sandwich_step(network, x, labels, [smallest], teacher=teacher)
+    assert full == pytest.approx(F.cross_entropy(network(x), labels).item(), rel=1e-5)
+    targets = teacher(x).softmax(1)
+    assert taught == pytest.approx(F.cross_entropy(network(x, smallest), targets).item(), rel=1e-5)
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_alpha_divergence_is_the_larger_of_its_two():
+    generator = torch.Generator().manual_seed(0)
+    logits, teacher = 0.3 * torch.randn(2, 50, 10, generator=generator, dtype=torch.float64)
+    q, p = logits.softmax(1), teacher.softmax(1)
+    kullback_leibler = (p * (p / q).log()).sum(1)
+    chi_squared = ((q - p) ** 2 / p).sum(1)
+    assert (kullback_leibler > chi_squared / 2).any()
+    assert (kullback_leibler < chi_squared / 2).any()
+    expected = torch.maximum(kullback_leibler, chi_squared / 2).mean()
+    torch.testing.assert_close(adaptive_alpha_divergence(logits, teacher), expected)
+    assert adaptive_alpha_divergence(logits, logits).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_alpha_divergence_stays_finite_where_the_teacher_is_certain():
+    teacher = torch.tensor([[200.0, 0.0, 0.0]])
+    logits = torch.tensor([[0.0, 0.0, 200.0]], requires_grad=True)
+    loss = adaptive_alpha_divergence(logits, teacher)
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad.isfinite().all()
+
+
+def test_gradients_are_clipped_to_the_length_allowed():
+    for longest in (None, 1e-4):
+        run = trainer(max_gradient_norm=longest)
+        next(run.run())
+        gradients = [parameter.grad for parameter in run.network.parameters()]
+        length = torch.nn.utils.get_total_norm(gradients).item()
+        assert length > 1e-2 if longest is None else length == pytest.approx(longest, rel=1e-3)
+
+
+def test_an_average_that_is_not_taken_cannot_teach():
+    with pytest.raises(ValidationError, match="distillation_teacher is average, but weight_ave"):
+        config(distillation_teacher="average")
 
 
 def test_history_holds_every_visited_width_under_the_final_weights():
@@ -264,6 +347,9 @@ def test_learning_rate_rises_and_falls_to_zero():
     assert rates[20:] == sorted(rates[20:], reverse=True)
     assert max(rates) == 0.5
     assert 0 < rates[-1] < 1e-3
+    linear = config(learning_rate=0.5, learning_rate_decay="linear")
+    rates = [learning_rate_at(step, 100, linear) for step in (20, 40, 60, 80)]
+    assert rates == pytest.approx([0.5, 0.375, 0.25, 0.125])
 
 
 def test_too_few_images_are_refused():
