@@ -24,8 +24,7 @@ class _Synced(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not (self.training and self.track_running_stats and dist.is_initialized()):
             return super().forward(x)
-        axes = [0, *range(2, x.dim())]
-        var, mean = torch.var_mean(x.detach().float(), axes, correction=0)
+        mean, var = _moments(x.detach())
         moments = torch.stack([mean, var + mean.square()])
         dist.all_reduce(moments)
         mean, square = moments / dist.get_world_size()
@@ -65,6 +64,18 @@ _SYNCED: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel in float32 or better; several times faster than
+    `torch.var_mean`, which walks over channels-last images channel by channel.
+    """
+    channels = x.new_ones(x.shape[1], dtype=torch.promote_types(x.dtype, torch.float32))
+    eps = 1e-5
+    _, mean, scale = torch.native_batch_norm(
+        x, channels, torch.zeros_like(channels), None, None, True, 0.0, eps
+    )
+    return mean, scale.pow(-2) - eps
+
+
 class _Normalise(torch.autograd.Function):
     """With given statistics, which depend on all processes' ``x``."""
 
@@ -86,18 +97,19 @@ class _Normalise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, var, weight = ctx.saved_tensors
-        axes, shape = [0, *range(2, x.dim())], [1, -1] + [1] * (x.dim() - 2)
-        gradient = gradient.float()
-        scale = (var + ctx.eps).rsqrt()
-        normal = (x - mean.view(shape)) * scale.view(shape)
-        for_bias = gradient.sum(axes)
-        for_weight = (gradient * normal).sum(axes)
+        shape = [1, -1] + [1] * (x.dim() - 2)
+        gain = torch.ones_like(mean) if weight is None else weight
+        for_x, for_weight, for_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient, x, gain, mean, var, None, None, False, ctx.eps, [True, True, True]
+        )
         sums = torch.stack([for_bias, for_weight])
         dist.all_reduce(sums)
         offset, slope = sums / (dist.get_world_size() * x.numel() / x.shape[1])
-        gain = scale if weight is None else scale * weight
-        through = gradient - offset.view(shape) - normal * slope.view(shape)
-        for_x = (through * gain.view(shape)).to(x.dtype)
+        scale = (var + ctx.eps).rsqrt()
+        tilt = gain * scale * slope * scale
+        shift = tilt * mean - gain * scale * offset
+        for_x.addcmul_(x, tilt.to(x.dtype).view(shape), value=-1)
+        for_x.add_(shift.to(x.dtype).view(shape))
         if weight is None:
             return for_x, None, None, None, None, None
         return for_x, None, None, for_weight, for_bias, None
