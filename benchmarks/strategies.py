@@ -20,6 +20,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 from torch import nn
@@ -27,6 +28,7 @@ from torch import nn
 from benchmarks import machine
 from benchmarks.independent import train_independently
 from benchmarks.strategies_report import FRACTIONS, INDEPENDENT, draw, hypervolume, summary
+from joslim.costs import Cost
 from joslim.data import ImageSet
 from joslim.evaluation import measure
 from joslim.finetuning import finetune
@@ -44,6 +46,7 @@ CHECKPOINTS = paths.STATE / "benchmarks" / "strategies"
 STRATEGIES = ("joslim", "slim", "two-stage", INDEPENDENT)
 MIN_WIDTH = 0.2
 """Between params.yaml's 0.42 and 1, top-1 on these images differs by no more than among seeds."""
+NUM_UNIFORM = 12
 
 
 def main() -> None:
@@ -117,6 +120,7 @@ def run(seed: int, objective: str, strategy: str) -> dict[str, Any]:
         "commit": git("rev-parse", "--short=12", "HEAD"), "minutes": minutes,
         **front_metrics(table, cost),
         "test_hypervolume": hypervolume(front, "test_top1"),
+        "uniform_hypervolume": hypervolume(_uniform(subnetworks, cost, val), "val_top1"),
         "full_test_top1": _top1(subnetworks.get(trainer.network.space.full), test),
         "front": front[["fraction", "val_top1", "test_top1"]].to_dict("list"),
     }  # fmt: skip
@@ -168,6 +172,14 @@ def run_independent(seed: int, objective: str) -> dict[str, Any] | None:
         )
         row[f"top1_{fraction:.0%}"] = _top1(alone, test)
     return row | {"machine": machine.describe()}
+
+
+def _uniform(subnetworks: Subnetworks, cost: Cost, val: ImageSet) -> pd.DataFrame:
+    """Sub-networks of one multiplier for all groups, measured as those of the front are."""
+    space = subnetworks.network.space
+    evenly = dict.fromkeys(space.uniform(m) for m in np.linspace(MIN_WIDTH, 1, NUM_UNIFORM))
+    rows = [(cost(w) / cost.full, _top1(subnetworks.get(w), val)) for w in evenly]
+    return pd.DataFrame(rows, columns=["fraction", "val_top1"])
 
 
 def _top1(model: nn.Module, images: ImageSet) -> float:

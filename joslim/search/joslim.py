@@ -24,6 +24,7 @@ class Joslim(JointSearch):
     """
 
     name: ClassVar[str] = "joslim"
+    reach: ClassVar[float] = 0.15
     _hyperparameters: Hyperparameters | None = None
     _surrogate: Surrogate | None = None
     _must_fit = True
@@ -38,7 +39,9 @@ class Joslim(JointSearch):
                 self._cube, self.cost, self._fitted(observed), observed, self.excess
             )
             avoid = {*self.history.widths, *self._pending}
-            return propose(objectives, target_cost, avoid=avoid, generator=generator)
+            return propose(
+                objectives, target_cost, reach=self.reach, avoid=avoid, generator=generator
+            )
 
     def tell(self, widths: Widths, loss: float) -> None:
         super().tell(widths, loss)

@@ -97,12 +97,20 @@ class Objectives:
 
 
 def propose(
-    objectives: Objectives, target_cost: float, *, avoid: Set[Widths], generator: torch.Generator
+    objectives: Objectives,
+    target_cost: float,
+    *,
+    reach: float = 1.0,
+    avoid: Set[Widths],
+    generator: torch.Generator,
 ) -> Proposal:
     """Propose the width configuration of cost ``target_cost`` to train next.
 
     Args:
         target_cost: Fraction of the full cost, between the smallest network's and 1.
+        reach: How far, along each axis of the cube, a proposal may lie from observed or uniform
+            widths that were evenly brought to its cost; from 1 on, and where the grid has
+            nothing of that cost within reach, it may lie anywhere.
         avoid: Widths that are taken only if no others lie within the tolerance.
         generator: The only source of randomness.
 
@@ -114,11 +122,12 @@ def propose(
     """
     cube = objectives.cube
     X, losses = minimise(
-        _starts(objectives, target_cost, generator),
+        _starts(objectives, target_cost, reach, generator),
         objectives.loss,
         objectives.cost_fraction,
         target_cost,
         NUM_STEPS,
+        reach,
     )
     lowest = losses.min().item()
     cheapest = objectives.standardise(objectives.cost_fraction(torch.zeros_like(X[:1]))).item()
@@ -140,6 +149,9 @@ def propose(
         avoid=avoid,
         generator=generator,
     )
+    missed = abs(objectives.cost_fraction(cube.encode([widths])).item() - target_cost) > TOLERANCE
+    if missed and reach < 1:
+        return propose(objectives, target_cost, avoid=avoid, generator=generator)
     return Proposal(widths, target_cost, tradeoff_weight, reference)
 
 
@@ -169,11 +181,14 @@ def round_at_cost(
     return cube.widths(best_rounding(X, cube, score, generator=generator).tolist())
 
 
-def _starts(objectives: Objectives, target_cost: float, generator: torch.Generator) -> Tensor:
+def _starts(
+    objectives: Objectives, target_cost: float, reach: float, generator: torch.Generator
+) -> Tensor:
     """The most promising points of the surface near observations, uniform and random widths."""
     observed = objectives.observed
     nearest = (objectives.cost_fraction(observed) - target_cost).abs().argsort()[:64]
-    random = torch.rand(64, observed.shape[1], generator=generator, dtype=observed.dtype)
+    num_random = 64 if reach >= 1 else 0
+    random = torch.rand(num_random, observed.shape[1], generator=generator, dtype=observed.dtype)
     uniform = torch.zeros_like(observed[:1])
     X = torch.cat([observed[nearest].clamp(0, 1), uniform, random])
     X = project(X, objectives.cost_fraction, target_cost)

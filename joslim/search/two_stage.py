@@ -12,6 +12,7 @@ class TwoStage(Joslim):
     """Draws independent random multipliers; at a target cost it searches as Joslim does."""
 
     name: ClassVar[str] = "two-stage"
+    reach: ClassVar[float] = 1.0
     search_after_training: ClassVar[bool] = True
     learns_while_training: ClassVar[bool] = False
 
