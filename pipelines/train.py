@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -104,13 +105,17 @@ def _launch(processes: int) -> int:
 
 
 def _run(trainer: Trainer, checkpoint: Path, curves: Path, run: tracking.Run) -> pd.DataFrame:
-    """Train to the end; the curve's points go to MLflow and to a file that survives a crash."""
+    """Train to the end; steps go to a file that survives a crash, points of the curve to MLflow."""
+
+    def ends_a_point(step: int) -> bool:
+        return step % STEPS_PER_POINT == 0 or step == trainer.num_steps
+
     curves.parent.mkdir(parents=True, exist_ok=True)
     if checkpoint.exists() or previous(checkpoint).exists():
         console.print(f"continuing from {checkpoint}", soft_wrap=True)
-        for point in _points(curves):
-            run.metrics(point, step=int(point["step"]))
-    points: list[Progress] = []
+    steps = _steps(curves)
+    for step in filter(ends_a_point, steps):
+        run.metrics(_point(steps, step), step)
     with curves.open("a") as file:
         for progress in track(
             trainer.run(checkpoint),
@@ -118,14 +123,33 @@ def _run(trainer: Trainer, checkpoint: Path, curves: Path, run: tracking.Run) ->
             describe=_describer(trainer.config.batch_size),
             position=lambda p: (p.step, p.num_steps),
         ):
-            points.append(progress)
-            if progress.step % STEPS_PER_POINT == 0 or progress.step == trainer.num_steps:
-                point = pd.DataFrame([p.numbers() for p in points]).mean().to_dict()
-                run.metrics(point, step=progress.step)
-                file.write(json.dumps({"step": progress.step, **point}) + "\n")
-                file.flush()
-                points.clear()
-    return pd.DataFrame(_points(curves))
+            steps[progress.step] = progress.numbers()
+            file.write("\n" + json.dumps({"step": progress.step, **progress.numbers()}))
+            file.flush()
+            if ends_a_point(progress.step):
+                run.metrics(_point(steps, progress.step), progress.step)
+    points = filter(ends_a_point, sorted(steps))
+    return pd.DataFrame([{"step": step, **_point(steps, step)} for step in points])
+
+
+def _steps(curves: Path) -> dict[int, dict[str, float]]:
+    """The numbers of every step so far; the last ones of a step that was done again after a crash.
+
+    A line that the crash tore is left out: the next one starts with a line break.
+    """
+    steps = {}
+    for line in curves.read_text().splitlines() if curves.exists() else ():
+        with suppress(json.JSONDecodeError):
+            numbers = json.loads(line)
+            steps[numbers.pop("step")] = numbers
+    return steps
+
+
+def _point(steps: dict[int, dict[str, float]], last: int) -> dict[str, float]:
+    """Means over the steps after the point before, up to ``last``."""
+    first = (last - 1) // STEPS_PER_POINT * STEPS_PER_POINT + 1
+    members = [steps[step] for step in range(first, last + 1) if step in steps]
+    return pd.DataFrame(members).mean().to_dict()
 
 
 def _describer(batch_size: int) -> Callable[[Progress], str]:
@@ -142,12 +166,6 @@ def _describer(batch_size: int) -> Callable[[Progress], str]:
         )
 
     return describe
-
-
-def _points(curves: Path) -> list[dict[str, float]]:
-    """The curve's points in order; steps done again after a crash count once."""
-    points = [json.loads(line) for line in curves.read_text().splitlines()]
-    return [point for _, point in sorted({point["step"]: point for point in points}.items())]
 
 
 if __name__ == "__main__":
