@@ -107,7 +107,7 @@ def main() -> None:
     sys.exit(outcome.lost > 0)
 
 
-def train_through_outage(root: Path, seconds: float, *, epochs: int, **environment: str) -> Outcome:
+def train_through_outage(root: Path, seconds: float, *, epochs: int) -> Outcome:
     """Train in ``root`` for so many epochs, with the server away for so many ``seconds``.
 
     Raises:
@@ -118,7 +118,7 @@ def train_through_outage(root: Path, seconds: float, *, epochs: int, **environme
     server.start()
     try:
         server.wait_until_it_answers()
-        process = small_project.start(root, "train", MLFLOW_TRACKING_URI=server.uri, **environment)
+        process = small_project.start(root, "train", MLFLOW_TRACKING_URI=server.uri)
         while size_of_steps(root) == 0 and process.poll() is None:
             time.sleep(0.1)
         before = watch(root, process, SECONDS_BEFORE)
@@ -156,7 +156,7 @@ def longest(moments: list[float]) -> float:
 def size_of_steps(root: Path) -> int:
     """Bytes in the file to which the stage adds every step; 0 before and after training."""
     with suppress(FileNotFoundError):
-        return sum(f.stat().st_size for f in root.glob(".joslim/checkpoints/*/curves.jsonl"))
+        return sum(f.stat().st_size for f in root.glob(".joslim/checkpoints/*/curve.jsonl"))
     return 0
 
 

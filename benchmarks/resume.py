@@ -126,7 +126,7 @@ def is_saving(root: Path, since: float) -> bool:
 
 def steps_done(root: Path) -> list[int]:
     """In order; the last one only if the training was killed after its end."""
-    for file in (root / FOLDERS).glob("*/curves.jsonl"):
+    for file in (root / FOLDERS).glob("*/curve.jsonl"):
         return list(map(int, re.findall(r'"step": (\d+)', file.read_text())))
     curve = root / paths.TRAIN_REPORT / "curves.csv"
     return [int(curve.read_text().splitlines()[-1].partition(",")[0])] if curve.exists() else []

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -72,5 +73,6 @@ def finish(process: subprocess.Popen[bytes], root: Path) -> None:
 
 def kill(process: subprocess.Popen[bytes]) -> None:
     """End all processes of its group at once, as ``kill -9`` does."""
-    os.killpg(process.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()

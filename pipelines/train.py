@@ -8,10 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 from joslim import distributed
@@ -20,14 +18,12 @@ from joslim.storage import NetworkSpec, save_supernet
 from joslim.threads import use_suitable_threads
 from joslim.training import Progress, Trainer
 from pipelines import paths, tracking
+from pipelines.curve import Curve
 from pipelines.objective import make_strategy
 from pipelines.params import Params, load_params
 from pipelines.prepare import DataInfo, load_split
 from pipelines.progress import track
 from pipelines.stage import console, run_stage
-
-STEPS_PER_POINT = 10
-"""Training curves have one point per so many steps."""
 
 MAX_RESTARTS = 3
 """Times that all processes start again from the last checkpoint after one has died."""
@@ -58,12 +54,15 @@ def train(params: Params, info: DataInfo) -> None:
         system_metrics=True,
     ) as run:
         trainer = make_trainer(params, spec)
-        curves = _run(trainer, folder / "checkpoint.pt", folder / "curves.jsonl", run)
+        folder.mkdir(parents=True, exist_ok=True)
+        curve = Curve(folder / "curve.jsonl", trainer.num_steps)
+        _run(trainer, folder / "checkpoint.pt", curve, run)
         shutil.rmtree(paths.SUPERNET, ignore_errors=True)
         save_supernet(paths.SUPERNET, trainer.network, spec)
         state = trainer.strategy.state_dict()
         (paths.SUPERNET / "search.json").write_text(json.dumps(state, indent=1) + "\n")
         paths.TRAIN_REPORT.mkdir(parents=True, exist_ok=True)
+        curves = curve.table()
         curves.to_csv(paths.TRAIN_REPORT / "curves.csv", index=False)
         metrics = {"num_steps": trainer.num_steps, "num_visited": len(trainer.strategy.history)}
         metrics |= curves.filter(like="_loss").tail(5).mean().to_dict()
@@ -104,52 +103,21 @@ def _launch(processes: int) -> int:
     return subprocess.run([sys.executable, "-m", *command], env=os.environ | own).returncode
 
 
-def _run(trainer: Trainer, checkpoint: Path, curves: Path, run: tracking.Run) -> pd.DataFrame:
-    """Train to the end; steps go to a file that survives a crash, points of the curve to MLflow."""
-
-    def ends_a_point(step: int) -> bool:
-        return step % STEPS_PER_POINT == 0 or step == trainer.num_steps
-
-    curves.parent.mkdir(parents=True, exist_ok=True)
+def _run(trainer: Trainer, checkpoint: Path, curve: Curve, run: tracking.Run) -> None:
+    """Train to the end; the curve's points go to MLflow as well, those of before a crash too."""
     if checkpoint.exists() or previous(checkpoint).exists():
         console.print(f"continuing from {checkpoint}", soft_wrap=True)
-    steps = _steps(curves)
-    for step in filter(ends_a_point, steps):
-        run.metrics(_point(steps, step), step)
-    with curves.open("a") as file:
-        for progress in track(
-            trainer.run(checkpoint),
-            "training",
-            describe=_describer(trainer.config.batch_size),
-            position=lambda p: (p.step, p.num_steps),
-        ):
-            steps[progress.step] = progress.numbers()
-            file.write("\n" + json.dumps({"step": progress.step, **progress.numbers()}))
-            file.flush()
-            if ends_a_point(progress.step):
-                run.metrics(_point(steps, progress.step), progress.step)
-    points = filter(ends_a_point, sorted(steps))
-    return pd.DataFrame([{"step": step, **_point(steps, step)} for step in points])
-
-
-def _steps(curves: Path) -> dict[int, dict[str, float]]:
-    """The numbers of every step so far; the last ones of a step that was done again after a crash.
-
-    A line that the crash tore is left out: the next one starts with a line break.
-    """
-    steps = {}
-    for line in curves.read_text().splitlines() if curves.exists() else ():
-        with suppress(json.JSONDecodeError):
-            numbers = json.loads(line)
-            steps[numbers.pop("step")] = numbers
-    return steps
-
-
-def _point(steps: dict[int, dict[str, float]], last: int) -> dict[str, float]:
-    """Means over the steps after the point before, up to ``last``."""
-    first = (last - 1) // STEPS_PER_POINT * STEPS_PER_POINT + 1
-    members = [steps[step] for step in range(first, last + 1) if step in steps]
-    return pd.DataFrame(members).mean().to_dict()
+    for step in curve.ends():
+        run.metrics(curve.point(step), step)
+    for progress in track(
+        trainer.run(checkpoint),
+        "training",
+        describe=_describer(trainer.config.batch_size),
+        position=lambda p: (p.step, p.num_steps),
+    ):
+        curve.add(progress.step, progress.numbers())
+        if curve.ends_at(progress.step):
+            run.metrics(curve.point(progress.step), progress.step)
 
 
 def _describer(batch_size: int) -> Callable[[Progress], str]:
