@@ -119,8 +119,7 @@ def train_through_outage(root: Path, seconds: float, *, epochs: int) -> Outcome:
     try:
         server.wait_until_it_answers()
         process = small_project.start(root, "train", MLFLOW_TRACKING_URI=server.uri)
-        while size_of_steps(root) == 0 and process.poll() is None:
-            time.sleep(0.1)
+        small_project.wait_until(process, lambda: size_of_steps(root) > 0)
         before = watch(root, process, SECONDS_BEFORE)
         server.kill()
         during = watch(root, process, seconds, before[-1:])

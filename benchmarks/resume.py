@@ -13,11 +13,9 @@ a Markdown table; the exit code is 1 if anything differs.
 import random
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 from functools import partial
@@ -81,7 +79,7 @@ def train(root: Path) -> tuple[float, float]:
     """Train without interruption; the seconds from the process's start, and from the first step."""
     start = time.monotonic()
     process = small_project.start(root, "train")
-    wait_until(lambda: bool(steps_done(root)), process)
+    small_project.wait_until(process, lambda: bool(steps_done(root)))
     first_step = time.monotonic()
     small_project.finish(process, root)
     return time.monotonic() - start, time.monotonic() - first_step
@@ -97,10 +95,10 @@ def train_killed(root: Path, rng: random.Random, seconds: tuple[float, float]) -
         process = small_project.start(root, "train")
         if len(kills) < wanted:
             if not kills:
-                wait_until(lambda: bool(steps_done(root)), process)
+                small_project.wait_until(process, lambda: bool(steps_done(root)))
             time.sleep(rng.uniform(0, whole if kills else 0.8 * from_first_step))
             if rng.random() < 0.5:
-                wait_until(partial(is_saving, root, started), process)
+                small_project.wait_until(process, partial(is_saving, root, started))
             if process.poll() is None:
                 small_project.kill(process)
                 steps = steps_done(root)
@@ -109,12 +107,6 @@ def train_killed(root: Path, rng: random.Random, seconds: tuple[float, float]) -
                 continue
         small_project.finish(process, root)
         return kills
-
-
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    """Wait for something that ``process`` does, or for its end."""
-    while process.poll() is None and not condition():
-        time.sleep(0.001)
 
 
 def is_saving(root: Path, since: float) -> bool:

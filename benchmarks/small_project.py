@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -59,6 +61,12 @@ def start(root: Path, stage: str, **environment: str) -> subprocess.Popen[bytes]
             stderr=log,
             start_new_session=True,
         )
+
+
+def wait_until(process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> None:
+    """Wait for something that ``process`` does, or for its end."""
+    while process.poll() is None and not condition():
+        time.sleep(0.001)
 
 
 def finish(process: subprocess.Popen[bytes], root: Path) -> None:

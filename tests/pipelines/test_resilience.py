@@ -15,7 +15,7 @@ def own_database(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_killed_training_ends_like_one_left_alone(tmp_path: Path) -> None:
-    small_project.make(tmp_path, epochs=6, checkpoint_steps=4)
+    small_project.make(tmp_path, epochs=4, checkpoint_steps=4)
     whole, _ = resume.train(tmp_path)
     alone = resume.results(tmp_path)
     assert resume.train_killed(tmp_path, random.Random(1), (whole, 0.5))
