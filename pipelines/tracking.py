@@ -19,6 +19,7 @@ from filelock import FileLock
 from joslim.errors import JoslimError
 from pipelines import paths
 from pipelines.git import git
+from pipelines.sending import MetricSender
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,8 +39,6 @@ _DEFAULTS = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_ASYNC_LOGGING_BUFFERING_SECONDS": "2",
-    "MLFLOW_ASYNC_LOGGING_THREADPOOL_SIZE": "1",
 }
 
 
@@ -102,17 +101,14 @@ def experiment_id() -> str:
 class Run:
     """A stage's MLflow run while it is open."""
 
-    def __init__(self, run_id: str, mlflow_client: "MlflowClient") -> None:
+    def __init__(self, run_id: str, mlflow_client: "MlflowClient", sender: MetricSender) -> None:
         self.run_id = run_id
         self._client = mlflow_client
+        self._sender = sender
 
     def metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log numbers of one step; a thread sends them, so that training does not wait."""
-        from mlflow.entities import Metric
-
-        now = int(datetime.now().timestamp() * 1000)
-        entities = [Metric(name, float(value), now, step) for name, value in metrics.items()]
-        self._client.log_batch(self.run_id, metrics=entities, synchronous=False)
+        self._sender.add(metrics, step)
 
     def artifact(self, path: Path) -> None:
         """Log a file, or a folder under its own name."""
@@ -156,7 +152,8 @@ def stage_run(
     run_id, status = active.info.run_id, "FAILED"
     try:
         mlflow_client.log_batch(run_id, params=_flat_params(params or {}))
-        yield Run(run_id, mlflow_client)
+        with MetricSender(mlflow_client, run_id) as sender:
+            yield Run(run_id, mlflow_client, sender)
         status = "FINISHED"
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
@@ -165,7 +162,6 @@ def stage_run(
         mlflow_client.set_tag(run_id, "error", text[:_TAG_LENGTH])
         raise
     finally:
-        mlflow.flush_async_logging()
         mlflow.end_run(status)
         if outer is None:
             with _lock():

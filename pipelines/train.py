@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 from joslim import distributed
@@ -19,14 +18,12 @@ from joslim.storage import NetworkSpec, save_supernet
 from joslim.threads import use_suitable_threads
 from joslim.training import Progress, Trainer
 from pipelines import paths, tracking
+from pipelines.curve import Curve
 from pipelines.objective import make_strategy
 from pipelines.params import Params, load_params
 from pipelines.prepare import DataInfo, load_split
 from pipelines.progress import track
 from pipelines.stage import console, run_stage
-
-STEPS_PER_POINT = 10
-"""Training curves have one point per so many steps."""
 
 MAX_RESTARTS = 3
 """Times that all processes start again from the last checkpoint after one has died."""
@@ -57,12 +54,15 @@ def train(params: Params, info: DataInfo) -> None:
         system_metrics=True,
     ) as run:
         trainer = make_trainer(params, spec)
-        curves = _run(trainer, folder / "checkpoint.pt", folder / "curves.jsonl", run)
+        folder.mkdir(parents=True, exist_ok=True)
+        curve = Curve(folder / "curve.jsonl", trainer.num_steps)
+        _run(trainer, folder / "checkpoint.pt", curve, run)
         shutil.rmtree(paths.SUPERNET, ignore_errors=True)
         save_supernet(paths.SUPERNET, trainer.network, spec)
         state = trainer.strategy.state_dict()
         (paths.SUPERNET / "search.json").write_text(json.dumps(state, indent=1) + "\n")
         paths.TRAIN_REPORT.mkdir(parents=True, exist_ok=True)
+        curves = curve.table()
         curves.to_csv(paths.TRAIN_REPORT / "curves.csv", index=False)
         metrics = {"num_steps": trainer.num_steps, "num_visited": len(trainer.strategy.history)}
         metrics |= curves.filter(like="_loss").tail(5).mean().to_dict()
@@ -103,29 +103,21 @@ def _launch(processes: int) -> int:
     return subprocess.run([sys.executable, "-m", *command], env=os.environ | own).returncode
 
 
-def _run(trainer: Trainer, checkpoint: Path, curves: Path, run: tracking.Run) -> pd.DataFrame:
-    """Train to the end; the curve's points go to MLflow and to a file that survives a crash."""
-    curves.parent.mkdir(parents=True, exist_ok=True)
+def _run(trainer: Trainer, checkpoint: Path, curve: Curve, run: tracking.Run) -> None:
+    """Train to the end; the curve's points go to MLflow as well, those of before a crash too."""
     if checkpoint.exists() or previous(checkpoint).exists():
         console.print(f"continuing from {checkpoint}", soft_wrap=True)
-        for point in _points(curves):
-            run.metrics(point, step=int(point["step"]))
-    points: list[Progress] = []
-    with curves.open("a") as file:
-        for progress in track(
-            trainer.run(checkpoint),
-            "training",
-            describe=_describer(trainer.config.batch_size),
-            position=lambda p: (p.step, p.num_steps),
-        ):
-            points.append(progress)
-            if progress.step % STEPS_PER_POINT == 0 or progress.step == trainer.num_steps:
-                point = pd.DataFrame([p.numbers() for p in points]).mean().to_dict()
-                run.metrics(point, step=progress.step)
-                file.write(json.dumps({"step": progress.step, **point}) + "\n")
-                file.flush()
-                points.clear()
-    return pd.DataFrame(_points(curves))
+    for step in curve.ends():
+        run.metrics(curve.point(step), step)
+    for progress in track(
+        trainer.run(checkpoint),
+        "training",
+        describe=_describer(trainer.config.batch_size),
+        position=lambda p: (p.step, p.num_steps),
+    ):
+        curve.add(progress.step, progress.numbers())
+        if curve.ends_at(progress.step):
+            run.metrics(curve.point(progress.step), progress.step)
 
 
 def _describer(batch_size: int) -> Callable[[Progress], str]:
@@ -142,12 +134,6 @@ def _describer(batch_size: int) -> Callable[[Progress], str]:
         )
 
     return describe
-
-
-def _points(curves: Path) -> list[dict[str, float]]:
-    """The curve's points in order; steps done again after a crash count once."""
-    points = [json.loads(line) for line in curves.read_text().splitlines()]
-    return [point for _, point in sorted({point["step"]: point for point in points}.items())]
 
 
 if __name__ == "__main__":

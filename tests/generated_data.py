@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
@@ -43,4 +44,17 @@ def write_cifar(folder: Path, num_classes: int, train: int = 200, test: int = 10
         np.hstack([*coarse, labels, images.reshape(count, -1)]).tofile(folder / name)
     names = "batches.meta.txt" if num_classes == 10 else "fine_label_names.txt"
     (folder / names).write_text("\n".join(f"class_{i}" for i in range(num_classes)) + "\n\n")
+    return folder
+
+
+def write_imagenet(folder: Path, num_classes: int, train: int, test: int) -> Path:
+    """A folder per WordNet synset in ``train`` and ``test``, with so many small JPEGs in each."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", train), ("test", test)):
+        for label in range(num_classes):
+            synset = folder / split / f"n{1440764 + label:08}"
+            synset.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(synset / f"{synset.name}_{i}.JPEG")
     return folder
