@@ -29,7 +29,7 @@ class _Section(BaseModel):
 class DataParams(_Section):
     """Where images come from and how they are split."""
 
-    source: Literal["fashion-mnist", "cifar10", "cifar100", "folder"]
+    source: Literal["fashion-mnist", "cifar10", "cifar100", "folder", "shards"]
     path: Path | None
     channels: Literal[1, 3]
     image_size: int = Field(ge=8)
