@@ -184,6 +184,11 @@ def read_params(path: Path = paths.PARAMS) -> Params:
         params.limits()
         for name in params.budgets:
             params.budget(name)
+        if params.training.lighting and params.data.channels != 3:
+            raise ConfigError(
+                f"training.lighting is {params.training.lighting:g}, but data.channels is "
+                f"{params.data.channels}; expected 0, as it changes colours of 3 channels"
+            )
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     return params
