@@ -76,7 +76,7 @@ def read_shards(path: Path, channels: int, image_size: int) -> Dataset:
     classes = shard_classes(path)
     shards = sorted(path.glob("*.tar*"))
     train, test = ([s for s in shards if s.name.startswith(kind)] for kind in ("train-", "test-"))
-    others = [s.name for s in shards if s not in train + test or s.suffix != ".tar"]
+    others = [s.name for s in shards if not re.fullmatch(r"(train|test)-.*\.tar", s.name)]
     if others or not train:
         found = f"holds {', '.join(others)}" if others else "holds no shards"
         raise DataError(

@@ -45,9 +45,9 @@ def read(
         DataError: If a file is missing or damaged, with its name.
     """
     if source == "folder":
-        return read_folder(_given(path, "the images"), channels, image_size)
+        return read_folder(_given(source, path), channels, image_size)
     if source == "shards":
-        return read_shards(_given(path, "the shards"), channels, image_size)
+        return read_shards(_given(source, path), channels, image_size)
     if source in CIFAR:
         return read_cifar(source, path, channels, image_size)
     return _read_fashion_mnist(path, channels, image_size, download)
@@ -60,17 +60,18 @@ def classes(source: str, path: Path | None) -> tuple[str, ...]:
         DataError: If ``path`` does not hold them.
     """
     if source == "folder":
-        return folder_classes(_given(path, "the images"))
+        return folder_classes(_given(source, path))
     if source == "shards":
-        return shard_classes(_given(path, "the shards"))
+        return shard_classes(_given(source, path))
     if source in CIFAR:
         return cifar_classes(source, path)
     return FASHION_MNIST_CLASSES
 
 
-def _given(path: Path | None, what: str) -> Path:
+def _given(source: str, path: Path | None) -> Path:
     if path is None:
-        raise DataError(f"no path is given; this source needs the folder of {what}")
+        kept = "shards" if source == "shards" else "images"
+        raise DataError(f"no path is given; source '{source}' needs the folder of the {kept}")
     return path
 
 

@@ -227,6 +227,8 @@ def test_classes_are_checked_without_reading_shards(shards: Path, text: str | No
 
 
 def test_folders_without_shards_or_with_others_are_refused(shards: Path, tmp_path: Path):
+    with pytest.raises(DataError, match="no path is given; source 'shards' needs the folder of"):
+        data.classes("shards", None)
     with pytest.raises(DataError, match="gone is not a folder; expected a folder of shards"):
         read("shards", tmp_path / "gone")
     for name in ("val-000000.tar", "train-000002.tar.gz"):
