@@ -54,6 +54,9 @@ class TrainingConfig(BaseModel):
     """Least and most area of a random crop, as fractions of the image; null: no such crop."""
     color_jitter: float = Field(ge=0, le=1)
     """Most relative change of brightness, contrast and saturation."""
+    lighting: float = Field(ge=0, le=1)
+    """Standard deviation of the colour that is added to an image, along the principal components of
+    ImageNet's colours; needs 3 channels."""
     num_proposals: int = Field(ge=1)
     """Width configurations trained per step beside the full and the smallest network."""
     proposals_per_round: int = Field(ge=1)
@@ -73,7 +76,9 @@ class TrainingConfig(BaseModel):
     @property
     def augmentation(self) -> Augmentation:
         """What is done to training images."""
-        return Augmentation(self.crop_padding, self.flip, self.crop_scale, self.color_jitter)
+        return Augmentation(
+            self.crop_padding, self.flip, self.crop_scale, self.color_jitter, self.lighting
+        )
 
     @field_validator("crop_scale")
     @classmethod

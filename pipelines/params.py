@@ -29,7 +29,7 @@ class _Section(BaseModel):
 class DataParams(_Section):
     """Where images come from and how they are split."""
 
-    source: Literal["fashion-mnist", "cifar10", "cifar100", "folder"]
+    source: Literal["fashion-mnist", "cifar10", "cifar100", "folder", "shards"]
     path: Path | None
     channels: Literal[1, 3]
     image_size: int = Field(ge=8)
@@ -184,6 +184,11 @@ def read_params(path: Path = paths.PARAMS) -> Params:
         params.limits()
         for name in params.budgets:
             params.budget(name)
+        if params.training.lighting and params.data.channels != 3:
+            raise ConfigError(
+                f"training.lighting is {params.training.lighting:g}, but data.channels is "
+                f"{params.data.channels}; expected 0, as it changes colours of 3 channels"
+            )
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     return params

@@ -1,6 +1,7 @@
 """A labelled set of images that stay in their files until they are needed."""
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,15 +25,18 @@ CHUNK = 64
 
 @dataclass(frozen=True)
 class FileImages:
-    """Image files and their labels.
+    """Image files and their labels, or images inside of larger files.
 
     Attributes:
         root: The folder that names are relative to.
-        names: Of the files, ``(n,)``; an array, as worker processes share it without copies.
-        digests: SHA-256 of each file's content, its first digits, ``(n,)``.
+        names: Of the files, or ``FILE/NAME`` of an image inside of ``FILE``, ``(n,)``; an array, as
+            worker processes share it without copies.
+        digests: SHA-256 of each image's encoded bytes, its first digits, ``(n,)``.
         labels: int64 class indices, ``(n,)``.
         channels: 1 for grey images, 3 for colour.
         image_size: Height and width in pixels.
+        spans: First byte and number of bytes of each image inside of its file, int64 ``(n, 2)``;
+            None: each file is one image.
     """
 
     root: Path
@@ -41,6 +45,7 @@ class FileImages:
     labels: Tensor
     channels: int
     image_size: int
+    spans: np.ndarray | None = None
 
     suffix = ".json"
     """Of the files that `save` writes."""
@@ -58,6 +63,7 @@ class FileImages:
             self.labels[indices],
             self.channels,
             self.image_size,
+            None if self.spans is None else self.spans[chosen],
         )
 
     def squares(self, indices: Tensor) -> Tensor:
@@ -66,7 +72,7 @@ class FileImages:
         Raises:
             DataError: If a file is missing or damaged, with its name.
         """
-        return torch.stack([square(self._decode(i), self.image_size) for i in indices.tolist()])
+        return torch.stack([square(self.decode(i), self.image_size) for i in indices.tolist()])
 
     def originals(self, indices: Tensor) -> Iterator[Tensor]:
         """The images at ``indices`` in their own sizes, uint8 ``(channels, height, width)`` each.
@@ -74,10 +80,33 @@ class FileImages:
         Raises:
             DataError: If a file is missing or damaged, with its name.
         """
-        return (pil_to_tensor(self._decode(i)) for i in indices.tolist())
+        return (pil_to_tensor(self.decode(i)) for i in indices.tolist())
 
-    def _decode(self, index: int) -> Image.Image:
-        return decode(self.root / self.names[index], self.channels)
+    def content(self, index: int) -> bytes:
+        """The encoded image.
+
+        Raises:
+            DataError: If its file is missing or ends before the image does, with its name.
+        """
+        name = str(self.names[index])
+        try:
+            if self.spans is None:
+                return (self.root / name).read_bytes()
+            first, length = self.spans[index].tolist()
+            with (self.root / name.partition("/")[0]).open("rb") as file:
+                file.seek(first)
+                content = file.read(length)
+        except OSError as error:
+            raise DataError(f"{self.root / name}: {error}") from error
+        if len(content) < length:
+            raise DataError(
+                f"{self.root / name}: its file holds {len(content)} of its {length} bytes"
+            )
+        return content
+
+    def decode(self, index: int) -> Image.Image:
+        """The image at its own size, grey or RGB by ``channels``; raises as `content` does."""
+        return decode(self.root / self.names[index], self.channels, io.BytesIO(self.content(index)))
 
     def in_memory(self) -> ImageSet:
         """All images decoded.
@@ -108,7 +137,7 @@ class FileImages:
             yield unit_range(squares), self.labels[chunk]
 
     def digest(self) -> str:
-        """SHA-256 of the files' names, contents and labels."""
+        """SHA-256 of the images' names, encoded bytes and labels."""
         content = hashlib.sha256("\n".join([*self.names, *self.digests]).encode())
         content.update(self.labels.contiguous().numpy().tobytes())
         return content.hexdigest()
@@ -122,6 +151,7 @@ class FileImages:
             "names": self.names.tolist(),
             "digests": self.digests.tolist(),
             "labels": self.labels.tolist(),
+            "spans": None if self.spans is None else self.spans.tolist(),
         }
         path.write_text(json.dumps(content, indent=0) + "\n")
 
@@ -141,6 +171,7 @@ class FileImages:
                 torch.tensor(content["labels"]),
                 content["channels"],
                 content["image_size"],
+                None if content["spans"] is None else np.array(content["spans"]),
             )
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"{path} cannot be read: {error}; run the prepare stage") from error

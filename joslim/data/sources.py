@@ -1,4 +1,4 @@
-"""Reading datasets: Fashion-MNIST's files, CIFAR's, or a folder of images per class."""
+"""Reading datasets: Fashion-MNIST's files, CIFAR's, a folder of images per class, or shards."""
 
 import gzip
 import shutil
@@ -17,6 +17,7 @@ from joslim.data.cifar import CIFAR, cifar_classes, read_cifar
 from joslim.data.dataset import Dataset
 from joslim.data.folder import folder_classes, read_folder
 from joslim.data.images import ImageSet
+from joslim.data.shards import read_shards, shard_classes
 from joslim.errors import DataError
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -30,10 +31,10 @@ FASHION_MNIST_CLASSES = tuple(FashionMNIST.classes)
 def read(
     source: str, path: Path | None, *, channels: int, image_size: int, download: Path
 ) -> Dataset:
-    """Read a dataset; images of a large folder stay in their files.
+    """Read a dataset; images of a large folder, or of large shards, stay in their files.
 
     Args:
-        source: ``fashion-mnist``, ``cifar10``, ``cifar100`` or ``folder``.
+        source: ``fashion-mnist``, ``cifar10``, ``cifar100``, ``folder`` or ``shards``.
         path: Where the files are. For ``fashion-mnist`` None means: those of Debian's package
             ``dataset-fashion-mnist``, or else torchvision's download.
         channels: 1 for grey images, 3 for colour.
@@ -44,7 +45,9 @@ def read(
         DataError: If a file is missing or damaged, with its name.
     """
     if source == "folder":
-        return read_folder(_given(path), channels, image_size)
+        return read_folder(_given(source, path), channels, image_size)
+    if source == "shards":
+        return read_shards(_given(source, path), channels, image_size)
     if source in CIFAR:
         return read_cifar(source, path, channels, image_size)
     return _read_fashion_mnist(path, channels, image_size, download)
@@ -57,15 +60,18 @@ def classes(source: str, path: Path | None) -> tuple[str, ...]:
         DataError: If ``path`` does not hold them.
     """
     if source == "folder":
-        return folder_classes(_given(path))
+        return folder_classes(_given(source, path))
+    if source == "shards":
+        return shard_classes(_given(source, path))
     if source in CIFAR:
         return cifar_classes(source, path)
     return FASHION_MNIST_CLASSES
 
 
-def _given(path: Path | None) -> Path:
+def _given(source: str, path: Path | None) -> Path:
     if path is None:
-        raise DataError("no path is given; source 'folder' needs the folder of the images")
+        kept = "shards" if source == "shards" else "images"
+        raise DataError(f"no path is given; source '{source}' needs the folder of the {kept}")
     return path
 
 

@@ -16,7 +16,9 @@ from joslim.data import Augmentation, FileImages, Images, ImageSet, TrainingStre
 from joslim.data.workers import num_workers
 from joslim.errors import DataError
 
-STRONG = Augmentation(crop_padding=1, flip=True, crop_scale=(0.25, 1.0), color_jitter=0.4)
+STRONG = Augmentation(
+    crop_padding=1, flip=True, crop_scale=(0.25, 1.0), color_jitter=0.4, lighting=0.5
+)
 Batch = tuple[Tensor, Tensor]
 
 

@@ -43,6 +43,7 @@ def config(**changes) -> TrainingConfig:
         "flip": True,
         "crop_scale": None,
         "color_jitter": 0.0,
+        "lighting": 0.0,
         "num_proposals": 2,
         "proposals_per_round": 2,
         "steps_per_proposal": 3,

@@ -36,6 +36,19 @@ def test_an_image_that_comes_goes_or_changes_is_noticed(tmp_path: Path):
     assert inputs.images(params()) == inputs.images(params(data={"path": None}))
 
 
+def test_a_shard_that_changes_is_noticed(tmp_path: Path):
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    (tmp_path / "train-000000.tar").write_bytes(b"images")
+    chosen = params(data={"source": "shards", "path": str(tmp_path)})
+    first = inputs.images(chosen)
+    (tmp_path / "train-000000.tar").write_bytes(b"more images")
+    second = inputs.images(chosen)
+    (tmp_path / "classes.txt").write_text("cat\ncow\n")
+    assert len({state["digest"] for state in (first, second)}) == 2
+    os.utime(tmp_path / "classes.txt", ns=(1, 1))
+    assert inputs.images(chosen)["digest"] not in (first["digest"], second["digest"])
+
+
 def test_code_of_a_factory_and_what_it_imports_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

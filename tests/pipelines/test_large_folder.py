@@ -1,5 +1,6 @@
-"""The stages that read images, on a folder that does not fit in memory."""
+"""The stages that read images, on a folder and on shards that do not fit in memory."""
 
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -40,27 +41,48 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def enter(root: Path, images: Path, patch: pytest.MonkeyPatch, limit: int) -> None:
+@pytest.fixture(scope="module")
+def shards(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same images, in the folder's order."""
+    root = tmp_path_factory.mktemp("shards")
+    (root / "classes.txt").write_text("dark\nlight\n")
+    for label, name in enumerate(("dark", "light")):
+        (root / "label.cls").write_text(str(label))
+        with tarfile.open(root / f"train-{label:06d}.tar", "w") as tar:
+            for file in sorted((images / name).iterdir()):
+                tar.add(file, file.name)
+                tar.add(root / "label.cls", f"{file.stem}.cls")
+    (root / "label.cls").unlink()
+    return root
+
+
+def enter(
+    root: Path, images: Path, patch: pytest.MonkeyPatch, limit: int, source: str = "folder"
+) -> None:
     root.mkdir()
     (root / "dvc.yaml").touch()
-    (root / "params.yaml").write_text(yaml.safe_dump(tiny_params(images)))
+    params = tiny_params(images)
+    params["data"]["source"] = source
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
     patch.delenv("MLFLOW_TRACKING_URI", raising=False)
     patch.chdir(root)
     patch.setattr(memory, "MEMORY_LIMIT", limit)
 
 
-def test_training_from_files_ends_with_the_weights_of_training_from_memory(
+def test_training_from_files_or_shards_ends_with_the_weights_of_training_from_memory(
     images: Path,
+    shards: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
     weights, infos = [], []
-    for name, limit, kind, said in (
-        ("held", 2**30, ImageSet, "kept in memory"),
-        ("files", 0, FileImages, "stay in their files"),
+    for source, path, limit, kind, said in (
+        ("folder", images, 2**30, ImageSet, "kept in memory"),
+        ("folder", images, 0, FileImages, "stay in their files"),
+        ("shards", shards, 0, FileImages, "stay in their files"),
     ):
-        enter(tmp_path / name, images, monkeypatch, limit)
+        enter(tmp_path / f"{source}-{limit}", path, monkeypatch, limit, source)
         prepare.main()
         assert said in capsys.readouterr().out
         assert isinstance(prepare.load_split("train"), kind)
@@ -69,9 +91,9 @@ def test_training_from_files_ends_with_the_weights_of_training_from_memory(
         (file,) = Path("models/supernet").glob("*.safetensors")
         weights.append(load_file(file))
     for key, tensor in weights[0].items():
-        assert torch.equal(tensor, weights[1][key]), key
-    assert infos[0].mean == infos[1].mean
-    assert infos[0].digest != infos[1].digest
+        assert all(torch.equal(tensor, others[key]) for others in weights[1:]), key
+    assert len({info.mean for info in infos}) == 1
+    assert len({info.digest for info in infos}) == 3
 
     front.main()
     finetune.main("all")

@@ -78,3 +78,14 @@ def test_limits_that_cannot_hold_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         load_params(write(tmp_path / "params.yaml", "search", limits=limits))
+
+
+def test_lighting_of_grey_images_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / "params.yaml", "training", lighting=0.1)
+    assert read_params(file).training.augmentation.lighting == 0.1
+    write(file, "data", channels=1)
+    settings = yaml.safe_load(file.read_text())
+    settings["training"]["lighting"] = 0.1
+    file.write_text(yaml.safe_dump(settings))
+    with pytest.raises(ConfigError, match=r"training.lighting is 0.1, but data.channels is 1; exp"):
+        read_params(file)

@@ -1,0 +1,100 @@
+"""What `benchmarks.scale` measures on this machine, on one thread of it."""
+
+import io
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from joslim import search
+from joslim.checkpoint import save_checkpoint
+from joslim.costs import Cost
+from joslim.optimisation import make_optimizer
+from joslim.slimmable_network import SlimmableNetwork
+from joslim.storage import save_subnetwork
+from joslim.widths import Widths
+from pipelines.params import Params
+
+PAST = (100, 500, 1000)
+"""Width configurations that are known when a proposal is timed."""
+
+
+def decoding(params: Params) -> tuple[float, int]:
+    """Images per second that are decoded and augmented, and the bytes of such an image.
+
+    It has 500 × 375 pixels of smooth noise.
+    """
+    coarse = torch.rand(1, 3, 48, 64, generator=torch.Generator().manual_seed(0))
+    pixels = torch.nn.functional.interpolate(coarse, (375, 500), mode="bicubic")[0].clamp(0, 1)
+    file = io.BytesIO()
+    Image.fromarray((255 * pixels.permute(1, 2, 0)).byte().numpy()).save(file, "jpeg", quality=96)
+    transform = params.training.augmentation.for_one(params.data.image_size)
+    assert transform is not None
+
+    def read() -> None:
+        transform(pil_to_tensor(Image.open(file).convert("RGB")))
+
+    return 1 / cpu_seconds(read, 25), len(file.getvalue())
+
+
+def proposing(cost: Cost, network: SlimmableNetwork) -> list[float]:
+    """Seconds of a proposal with a fit of its own, after `PAST` random width configurations."""
+    strategy = search.create("joslim", space=network.space, cost=cost, seed=0, num_initial=0)
+    generator = torch.Generator().manual_seed(0)
+    known: list[Widths] = []
+
+    def propose() -> None:
+        for widths in known:
+            noise = 0.01 * torch.randn((), generator=generator).item()
+            strategy.tell(widths, 3 - cost.fraction(widths) + noise)
+        strategy.ask(0.5)
+
+    found = []
+    for past in PAST:
+        known += [network.space.random(generator) for _ in range(past - len(known))]
+        propose()  # the first fit of all starts from the prior
+        found.append(cpu_seconds(propose, 7))
+    return found
+
+
+def forward(network: SlimmableNetwork, widths: Widths, params: Params) -> float:
+    """Images per second through the network at ``widths``, as the front measures it."""
+    model = network.extract(widths).eval()
+    images = torch.zeros(16, params.data.channels, *(params.data.image_size,) * 2)
+    with torch.no_grad():
+        return len(images) / cpu_seconds(lambda: model(images), 9)
+
+
+def sizes(network: SlimmableNetwork, widths: Widths, params: Params) -> tuple[int, int, float]:
+    """Bytes of a checkpoint, but for its history, and of a model's files; seconds to make them."""
+    optimizer = make_optimizer(network, params.training)
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+    images = torch.zeros(2, params.data.channels, *(params.data.image_size,) * 2)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint, model = Path(folder, "checkpoint.pt"), Path(folder, "model")
+        save_checkpoint(checkpoint, state)
+        start = time.process_time()
+        dense = network.extract(widths).eval()
+        save_subnetwork(model, dense, params.network_spec(1000), widths, {})
+        torch.export.save(torch.export.export(dense, (images,)), str(model / "model.pt2"))
+        seconds = time.process_time() - start
+        size = sum(file.stat().st_size for file in model.iterdir())
+        return checkpoint.stat().st_size, size, seconds
+
+
+def cpu_seconds(work: Callable[[], object], repeats: int) -> float:
+    """Median of this process's processor time, which other processes hardly change."""
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return float(np.median(times))
