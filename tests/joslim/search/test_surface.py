@@ -38,7 +38,8 @@ class TestSurface:
         price = torch.tensor([0.1, 0.4, 0.2, 0.3], dtype=torch.float64)
         start = torch.full((1, 4), 0.5, dtype=torch.float64)
         X, _ = minimise(start, lambda X: -X @ gain, lambda X: X @ price, 0.5, 40, reach=0.1)
-        # By gain per cost: the best two rise as far as allowed, the worst falls so; one gets the rest.
+        # By gain per cost: the best two rise as far as allowed, the worst falls so,
+        # and one gets the rest.
         best = torch.tensor([[0.6, 0.4, 0.6, 0.5 + 1 / 30]], dtype=torch.float64)
         assert (X - start).abs().max() <= 0.1 + 1e-9
         torch.testing.assert_close(X @ price, torch.tensor([0.5]).double(), atol=1e-5, rtol=0)
