@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from joslim.device import training_device
 from joslim.synced_norm import synchronise_batchnorm_
 
+Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
@@ -56,6 +57,15 @@ def from_first(value: Value) -> Value:
     values = [value]
     dist.broadcast_object_list(values)
     return values[0]
+
+
+def from_all(values: dict[Key, Value]) -> dict[Key, Value]:
+    """The processes' ``values`` in one dictionary, in all of them."""
+    if size() == 1:
+        return values
+    parts: list[dict[Key, Value]] = [{}] * size()
+    dist.all_gather_object(parts, values)
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def mean(values: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from joslim import costs
+from joslim import costs, distributed
 from joslim.calibration import batch_statistics
 from joslim.search import Strategy
 from joslim.slimmable_network import SlimmableNetwork
@@ -32,7 +32,8 @@ def refresh_history(
 
     New ones are measured, and as many of the others as ``max_macs`` allows, in order. The rest
     follow them: their last losses are corrected by the line that leads from the last to today's
-    losses of those that were measured again.
+    losses of those that were measured again. Processes that train together share the measuring, and
+    all of them tell their own strategy all losses.
 
     Args:
         visited: The longest unmeasured first; new ones before all others.
@@ -47,15 +48,19 @@ def refresh_history(
     """
     history = strategy.history
     last = dict(zip(history.widths, history.losses.tolist(), strict=True))
-    today: dict[Widths, float] = {}
     macs, spent, known = costs.macs(network), 0.0, 0
+    chosen: list[Widths] = []
+    for widths in visited:
+        spent += len(images) * macs(widths)
+        if spent > max_macs and widths in last and known >= FEWEST:
+            break
+        chosen.append(widths)
+        known += widths in last
+    mine = chosen[distributed.rank() :: distributed.size()]
     with batch_statistics(network):
-        for widths in visited:
-            spent += len(images) * macs(widths)
-            if spent > max_macs and widths in last and known >= FEWEST:
-                break
-            today[widths] = F.cross_entropy(network(images, widths), labels).item()
-            known += widths in last
+        losses = [F.cross_entropy(network(images, widths), labels).item() for widths in mine]
+    found = distributed.from_all(dict(zip(mine, losses, strict=True)))
+    today = {widths: found[widths] for widths in chosen}
     rest = [widths for widths in visited if widths not in today]
     slope, offset = _line([(last[w], loss) for w, loss in today.items() if w in last])
     for widths in visited:

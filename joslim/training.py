@@ -120,8 +120,8 @@ class Trainer:
         """Train to the end, yielding after every step; from ``checkpoint`` if it exists.
 
         Afterwards the network has the averaged weights, if there are any, and the strategy's
-        history holds the losses under the final weights. Of several processes the first one alone
-        searches and saves.
+        history holds the losses under the final weights. Of several processes all measure, but
+        the first one alone proposes and saves.
 
         Raises:
             CheckpointError: If the checkpoint and the one before it are damaged.
@@ -145,18 +145,14 @@ class Trainer:
                 saved_step, saved_at = self.step, time.monotonic()
         if self._average is not None:
             self.network.load_state_dict(self._served.state_dict())
-        if distributed.rank() == 0:
-            self._refresh()
+        self._refresh()
 
     def _propose(self) -> None:
-        if distributed.rank() == 0:
-            self._ask()
-        self._proposals, self._visited = distributed.from_first((self._proposals, self._visited))
-
-    def _ask(self) -> None:
         if self.strategy.learns_while_training:
             self._refresh(self.config.refresh_fraction * self._macs_of_a_round())
-        self._proposals = [self.strategy.ask() for _ in range(self._proposed_together)]
+        if distributed.rank() == 0:
+            self._proposals = [self.strategy.ask() for _ in range(self._proposed_together)]
+        self._proposals = distributed.from_first(self._proposals)
         visited = list(dict.fromkeys([*self._proposals, *self._visited]))
         self._visited = visited[: self._most_visited]
 
