@@ -171,7 +171,8 @@ def run_independent(seed: int, objective: str) -> dict[str, Any] | None:
 
 
 def _top1(model: nn.Module, images: ImageSet) -> float:
-    return measure(model, images.batches(BATCH)).top1
+    device = next(model.parameters()).device
+    return measure(model, images.batches(BATCH, device)).top1
 
 
 if __name__ == "__main__":
