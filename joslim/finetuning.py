@@ -1,13 +1,12 @@
 """Training one dense sub-network on, after it was taken out of the supernet."""
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from joslim.data import Images, TrainingStream
 from joslim.device import training_device, training_precision
@@ -70,8 +69,10 @@ def finetune(
     def top1() -> float:
         return measure(model, val.batches(VAL_BATCH, device)).top1
 
-    val_top1 = top1()
-    best = copy.deepcopy(model.state_dict())
+    def snapshot() -> dict[str, Tensor]:
+        return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    val_top1, best = top1(), snapshot()
     for step in range(1, num_steps + 1):
         torch.manual_seed(seed + step)
         for group in optimizer.param_groups:
@@ -85,8 +86,7 @@ def finetune(
         loss.backward()
         optimizer.step()
         if step in checks and (latest := top1()) > val_top1:
-            val_top1 = latest
-            best = copy.deepcopy(model.state_dict())
+            val_top1, best = latest, snapshot()
         yield FinetuneProgress(step, num_steps, loss.item(), val_top1)
     model.load_state_dict(best)
     model.eval()
