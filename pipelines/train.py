@@ -57,6 +57,12 @@ def train(params: Params, info: DataInfo) -> None:
         system_metrics=True,
     ) as run:
         trainer = make_trainer(params, spec)
+        chosen = trainer.choices | {
+            "threads": str(torch.get_num_threads()),
+            "processes": str(distributed.size()),
+        }
+        run.params({"chosen": chosen})
+        console.print("chosen:", ", ".join(f"{k} {v}" for k, v in chosen.items()), soft_wrap=True)
         curves = _run(trainer, folder / "checkpoint.pt", folder / "curves.jsonl", run)
         shutil.rmtree(paths.SUPERNET, ignore_errors=True)
         save_supernet(paths.SUPERNET, trainer.network, spec)
@@ -64,7 +70,11 @@ def train(params: Params, info: DataInfo) -> None:
         (paths.SUPERNET / "search.json").write_text(json.dumps(state, indent=1) + "\n")
         paths.TRAIN_REPORT.mkdir(parents=True, exist_ok=True)
         curves.to_csv(paths.TRAIN_REPORT / "curves.csv", index=False)
-        metrics = {"num_steps": trainer.num_steps, "num_visited": len(trainer.strategy.history)}
+        metrics: dict[str, float] = {
+            "num_steps": trainer.num_steps,
+            "num_visited": len(trainer.strategy.history),
+            "history_hypervolume": trainer.history_hypervolume,
+        }
         metrics |= curves.filter(like="_loss").tail(5).mean().to_dict()
         (paths.TRAIN_REPORT / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
         run.artifact(paths.TRAIN_REPORT / "curves.csv")
@@ -137,8 +147,8 @@ def _describer(batch_size: int) -> Callable[[Progress], str]:
         first_step = progress.step - 1 if first_step is None else first_step
         speed = batch_size * (progress.step - first_step) / (time.monotonic() - start)
         return (
-            f"epoch {progress.epoch:.1f}, loss {progress.full_loss:.3f}, learning rate "
-            f"{progress.learning_rate:.3g}, {speed:,.0f} images/s"
+            f"epoch {progress.epoch:.1f}, loss {progress.full_loss:.3f}, front "
+            f"{progress.history_hypervolume:.3f}, {speed:,.0f} images/s"
         )
 
     return describe
