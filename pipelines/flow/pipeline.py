@@ -80,6 +80,10 @@ async def reproduce(stage: str, threads: int, known_unchanged: bool) -> State[No
     return Completed(name="Cached", message=f"Nothing that {stage} depends on has changed.")
 
 
+OUTCOMES = {"Completed": "ran", "Cached": "cached"}
+"""What the display calls the ends of `reproduce`."""
+
+
 class _Run:
     """A run of the flow: which stages may run at the same time, and how far it is."""
 
@@ -120,7 +124,9 @@ class _Run:
         }
         state: State[None]
         if on is not None and not unchanged:
-            state = await on.run(named, given, wait_for=after)
+            with Display.current().running(name) as shown:
+                state = await on.run(named, given, wait_for=after)
+                shown.outcome = OUTCOMES.get(state.name or "", "failed")
         else:
             state = await named(  # type: ignore[misc]  # Prefect types it as not async
                 **given, wait_for=after, return_state=True
