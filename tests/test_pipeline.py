@@ -243,11 +243,17 @@ def test_tune_goes_on_where_it_stopped(checkout: Checkout, fashion_mnist: Path):
             "cifar10",
             "batches.meta.txt cannot be read: No such file or directory; unp",
         ),
+        ("data.path", "/nowhere", "data.path: /nowhere holds neither train-images-idx3-ubyte nor"),
         ("training.epochs", "many", "training.epochs is 'many'; input should be a valid integer"),
         (
             "budgets.tiny",
             {"macs": "1%"},
             "budgets.tiny is macs <= 1%, but the smallest sub-network",
+        ),
+        (
+            "budgets.tiny",
+            {"macs": 25},
+            "or lower network.min_width; did you mean macs <= 25%?",
         ),
         (
             "budgets.tiny",
