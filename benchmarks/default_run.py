@@ -22,10 +22,9 @@ import pandas as pd
 
 from benchmarks import machine
 from joslim import costs
-from joslim.evaluation import measure
 from joslim.storage import load_supernet
 from pipelines import paths
-from pipelines.front import BATCH, Subnetworks
+from pipelines.front import Subnetworks
 from pipelines.params import read_params
 from pipelines.prepare import load_split
 
@@ -71,7 +70,7 @@ def _measured() -> dict[str, Any]:
     params = read_params()
     network, _ = load_supernet(paths.SUPERNET)
     subnetworks = Subnetworks(network, load_split("train"), params.front.calibration_images)
-    full = measure(subnetworks.get(network.space.full), load_split("test").batches(BATCH))
+    full = subnetworks.measure(subnetworks.get(network.space.full), load_split("test"))
     full_macs = costs.macs(network).full
     front = pd.read_csv(paths.FRONT_REPORT / "front.csv")
     metrics = json.loads((paths.FRONT_REPORT / "metrics.json").read_text())

@@ -5,6 +5,7 @@ from torch import nn
 
 from joslim.calibration import recalibrate_batchnorm
 from joslim.data import Images, TrainingStream
+from joslim.device import training_device
 from joslim.memory_format import fast_memory_format
 from joslim.optimisation import learning_rate_at, make_optimizer
 from joslim.sandwich import sandwich_step
@@ -28,13 +29,14 @@ def train_independently(
     """
     torch.manual_seed(seed)
     reset_parameters(model)
-    layout = fast_memory_format(model)
-    model.to(memory_format=layout).train()
+    device, layout = training_device(), fast_memory_format(model)
+    model.to(device).to(memory_format=layout).train()
     stream = TrainingStream(
         data.subset(slice(config.refresh_images, None)),
         config.batch_size,
         seed=seed,
         augmentation=config.augmentation,
+        device=device,
     )
     optimizer = make_optimizer(model, config)
     for step in track(range(num_steps), "independent training", num_steps):
@@ -50,7 +52,7 @@ def train_independently(
             label_smoothing=config.label_smoothing,
         )
         optimizer.step()
-    batches = data.subset(slice(calibration_images)).batches(BATCH)
+    batches = data.subset(slice(calibration_images)).batches(BATCH, device)
     recalibrate_batchnorm([model], (images for images, _ in batches))
     return model
 

@@ -183,7 +183,8 @@ def _uniform(subnetworks: Subnetworks, cost: Cost, val: ImageSet) -> pd.DataFram
 
 
 def _top1(model: nn.Module, images: ImageSet) -> float:
-    return measure(model, images.batches(BATCH)).top1
+    device = next(model.parameters()).device
+    return measure(model, images.batches(BATCH, device)).top1
 
 
 if __name__ == "__main__":

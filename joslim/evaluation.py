@@ -42,13 +42,13 @@ class Measurement:
 
 @torch.no_grad()
 def measure(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Measurement:
-    """Measure ``model`` in eval mode over batches of images and labels."""
+    """Measure ``model`` in eval mode over batches of images and labels, on the model's device."""
     was_training = model.training
     model.eval()
-    outputs = [(model(images).float().cpu(), labels.cpu()) for images, labels in batches]
+    outputs = [(model(images).float(), labels) for images, labels in batches]
     model.train(was_training)
-    logits = torch.cat([output for output, _ in outputs])
-    labels = torch.cat([label for _, label in outputs])
+    logits = torch.cat([output for output, _ in outputs]).cpu()
+    labels = torch.cat([label for _, label in outputs]).cpu()
     num_classes = logits.shape[1]
     best = logits.topk(min(5, num_classes)).indices
     hits = best == labels[:, None]

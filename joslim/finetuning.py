@@ -1,15 +1,15 @@
 """Training one dense sub-network on, after it was taken out of the supernet."""
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from joslim.data import Images, TrainingStream
+from joslim.device import training_device, training_precision
 from joslim.evaluation import measure
 from joslim.memory_format import fast_memory_format
 from joslim.optimisation import make_optimizer
@@ -42,42 +42,51 @@ def finetune(
 ) -> Iterator[FinetuneProgress]:
     """Train ``model`` in place on labels, and leave it at its best validation top-1.
 
-    Never ends worse on ``val`` than it began: the weights before fine-tuning compete too.
+    Never ends worse on ``val`` than it began: the weights before fine-tuning compete too. ``val``
+    is measured in float32.
 
     Args:
-        model: Dense; images in [0, 1] to logits.
+        model: Dense; images in [0, 1] to logits. Moves to the GPU if there is one, and stays.
         train: What to train on.
         val: What to choose the best moment by.
-        config: Batch size, augmentation, momentum, decay and smoothing are as for the supernet.
+        config: Batch size, precision, augmentation, momentum, decay and smoothing are as for the
+            supernet.
         epochs: Passes over ``train``; may be a fraction.
         learning_rate: Falls to 0 along a half cosine.
         seed: Decides order and augmentation of the batches.
     """
-    stream = TrainingStream(train, config.batch_size, seed=seed, augmentation=config.augmentation)
+    device = training_device()
+    precision = training_precision(config.precision, device)
+    stream = TrainingStream(
+        train, config.batch_size, seed=seed, augmentation=config.augmentation, device=device
+    )
     num_steps = max(1, round(epochs * stream.steps_per_epoch))
     checks = {round(num_steps * (i + 1) / CHECKS) for i in range(CHECKS)}
     layout = fast_memory_format(model)
-    model.to(memory_format=layout)
+    model.to(device).to(memory_format=layout)
     optimizer = make_optimizer(model, config)
-    val_top1 = measure(model, val.batches(VAL_BATCH)).top1
-    best = copy.deepcopy(model.state_dict())
+
+    def top1() -> float:
+        return measure(model, val.batches(VAL_BATCH, device)).top1
+
+    def snapshot() -> dict[str, Tensor]:
+        return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    val_top1, best = top1(), snapshot()
     for step in range(1, num_steps + 1):
         torch.manual_seed(seed + step)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * (step - 1) / num_steps))
         images, labels = stream.batch(step - 1)
         model.train()
-        loss = F.cross_entropy(
-            model(images.to(memory_format=layout)),
-            labels,
-            label_smoothing=config.label_smoothing,
-        )
+        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            logits = model(images.to(memory_format=layout))
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if step in checks and (top1 := measure(model, val.batches(VAL_BATCH)).top1) > val_top1:
-            val_top1 = top1
-            best = copy.deepcopy(model.state_dict())
+        if step in checks and (latest := top1()) > val_top1:
+            val_top1, best = latest, snapshot()
         yield FinetuneProgress(step, num_steps, loss.item(), val_top1)
     model.load_state_dict(best)
     model.eval()

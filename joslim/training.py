@@ -40,6 +40,8 @@ class Progress:
         smallest_loss: Of the smallest network, to labels and the full one's predictions.
         proposals_loss: Mean over the proposals, likewise.
         num_visited: Width configurations trained so far.
+        history_hypervolume: Of their losses in the latest round of proposals, as
+            `Trainer.history_hypervolume`.
     """
 
     step: int
@@ -50,6 +52,7 @@ class Progress:
     smallest_loss: float
     proposals_loss: float
     num_visited: int
+    history_hypervolume: float
 
     def numbers(self) -> dict[str, float]:
         """All but the two step counts."""
@@ -62,6 +65,8 @@ class Trainer:
     Attributes:
         step: Steps done.
         num_steps: Steps of the whole training.
+        history_hypervolume: `Strategy.hypervolume` below the loss of a guess among all classes,
+            ln(classes); as of the latest round, and 0 before there are losses.
     """
 
     def __init__(
@@ -104,6 +109,8 @@ class Trainer:
         self._average = averaged(network, config.weight_average) if config.weight_average else None
         self._macs = costs.macs(network)
         self._seed = seed
+        self._guess_loss = math.log(max(2, len(data.labels.unique())))
+        self.history_hypervolume = 0.0
         self._visited: list[Widths] = []
         self._proposals: list[Widths] = []
         self.step = 0
@@ -186,6 +193,7 @@ class Trainer:
             held_out.labels.to(self._device),
             max_macs=max_macs,
         )
+        self.history_hypervolume = self.strategy.hypervolume(self._guess_loss)
 
     def _train_step(self) -> Progress:
         torch.manual_seed(self._seed + self.step)
@@ -226,7 +234,14 @@ class Trainer:
             smallest_loss=smallest_loss,
             proposals_loss=sum(losses) / len(losses),
             num_visited=len(self._visited),
+            history_hypervolume=self.history_hypervolume,
         )
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """What was chosen for this machine: device, precision, memory layout."""
+        chosen = {"device": self._device, "precision": self._precision, "layout": self._layout}
+        return {name: str(value).removeprefix("torch.") for name, value in chosen.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on."""
@@ -251,6 +266,7 @@ class Trainer:
             self._visited = [tuple(widths) for widths in state["visited"]]
             self._proposals = [tuple(widths) for widths in state["proposals"]]
             self.step = state["step"]
+            self.history_hypervolume = self.strategy.hypervolume(self._guess_loss)
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(
                 f"checkpoint {source} does not fit this training: {error}; delete it to start anew"

@@ -72,6 +72,13 @@ class Limit:
     def __str__(self) -> str:
         return f"{self.quantity.name} <= {self.text}"
 
+    @property
+    def hint(self) -> str:
+        """What to say of a limit that nothing keeps to: a percent sign may be missing."""
+        if not self.text.isdecimal() or self.amount > 100:
+            return ""
+        return f"; did you mean {self.quantity.name} <= {self.text}%?"
+
     def resolve(self, full: float | None) -> float:
         """The limit in the unit of the quantity's column; ``full`` is the full network's cost."""
         if not self.percent:

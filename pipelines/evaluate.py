@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import typer
 
+from joslim.device import training_device
 from joslim.evaluation import Measurement, measure
 from joslim.storage import load, read_spec
 from pipelines import paths, tracking
@@ -26,9 +27,11 @@ def main(budget: str) -> None:
     with tracking.stage_run(
         f"evaluate@{budget}", params=provenance, data_digest=info.digest
     ) as run:
-        model = load(folder)
-        before = measure(load(paths.FRONT / provenance["id"]), test.batches(BATCH))
-        after = measure(model, test.batches(BATCH))
+        device = training_device()
+        before, after = (
+            measure(load(path).to(device), test.batches(BATCH, device))
+            for path in (paths.FRONT / provenance["id"], folder)
+        )
         metrics = {
             "budget": budget,
             "front_id": provenance["id"],

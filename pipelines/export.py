@@ -48,6 +48,7 @@ def to_onnx(program: Path, output: Path) -> None:
         exported, input_names=["images"], output_names=["logits"], verbose=False
     )
     assert converted is not None
+    _name_batch(converted)
     converted.save(output, external_data=False)
     difference = _difference(exported, output)
     if not difference <= TOLERANCE:
@@ -56,6 +57,17 @@ def to_onnx(program: Path, output: Path) -> None:
             f"{output}: ONNX Runtime differs from PyTorch by {difference:.2g}; "
             f"expected at most {TOLERANCE:g}"
         )
+
+
+def _name_batch(converted: torch.onnx.ONNXProgram) -> None:
+    """Call the batch dimension ``batch`` wherever it occurs; PyTorch numbers it."""
+    graph = converted.model.graph
+    (images,) = graph.inputs
+    assert images.shape is not None
+    numbered = images.shape[0]
+    for value in (*graph.inputs, *(output for node in graph for output in node.outputs)):
+        if value.shape is not None:
+            value.shape = type(value.shape)("batch" if d == numbered else d for d in value.shape)
 
 
 @torch.no_grad()

@@ -84,7 +84,10 @@ def choose(front: pd.DataFrame, budget: Budget, full: dict[str, float], name: st
             f"{limit.quantity.name} from {limit.quantity.format(front[c].min())}"
             for limit, c in zip(budget, columns, strict=True)
         )
-        raise BudgetError(f"budget '{name}': nothing on the front has {wanted}; it has {least}")
+        hints = "".join(limit.hint for limit in budget)
+        raise BudgetError(
+            f"budget '{name}': nothing on the front has {wanted}; it has {least}{hints}"
+        )
     return str(front["id"].iloc[best])
 
 

@@ -14,7 +14,7 @@ from joslim import costs, pareto
 from joslim.calibration import recalibrate_batchnorm
 from joslim.costs import Cost
 from joslim.data import Images
-from joslim.data.images import unit_range
+from joslim.device import training_device
 from joslim.evaluation import Measurement, latencies_ms, measure
 from joslim.memory_format import fast_memory_format
 from joslim.search import Strategy
@@ -70,11 +70,17 @@ def main() -> None:
 
 
 class Subnetworks:
-    """Dense sub-networks of one supernet, ready to be measured."""
+    """Dense sub-networks of one supernet, ready to be measured.
+
+    Attributes:
+        network: The supernet, wherever it is.
+        device: Where its sub-networks are: on the GPU, if there is one.
+    """
 
     def __init__(self, network: SlimmableNetwork, train: Images, num_images: int) -> None:
         self.network = network
-        self._calibration = train.subset(slice(num_images)).in_memory().images
+        self.device = training_device()
+        self._calibration = train.subset(slice(num_images)).in_memory()
 
     def get(self, widths: Widths) -> nn.Module:
         """The sub-network with batch norm recalibrated on training images."""
@@ -84,15 +90,19 @@ class Subnetworks:
         """Sub-networks, recalibrated in one pass over the images."""
         models = [self.network.extract(widths) for widths in widths_list]
         for model in models:
-            model.to(memory_format=fast_memory_format(model))
-        batches = (unit_range(images) for images in self._calibration.split(BATCH))
-        recalibrate_batchnorm(models, batches)
+            model.to(self.device).to(memory_format=fast_memory_format(model))
+        batches = self._calibration.batches(BATCH, self.device)
+        recalibrate_batchnorm(models, (images for images, _ in batches))
         return models
 
+    def measure(self, model: nn.Module, images: Images) -> Measurement:
+        """The results of one of `get_all` on ``images``, in float32."""
+        return measure(model, images.batches(BATCH, self.device))
+
     def latencies_ms(self, widths_list: Sequence[Widths]) -> list[float]:
-        """Measured on one image, in the memory format in which models are served."""
-        image = torch.rand(1, *self._calibration.shape[1:])
-        models = [self.network.extract(widths) for widths in widths_list]
+        """Measured on the CPU on one image, in the memory format in which models are served."""
+        image = torch.rand(1, *self._calibration.images.shape[1:])
+        models = [self.network.extract(widths).cpu() for widths in widths_list]
         return [round(latency, 4) for latency in latencies_ms(models, image)]
 
 
@@ -139,12 +149,12 @@ def _measured(
     while unmeasured:
         together, unmeasured = unmeasured[:TOGETHER], unmeasured[TOGETHER:]
         for widths, model in zip(together, subnetworks.get_all(together), strict=True):
-            yield widths, sources[widths], measure(model, val.batches(BATCH))
+            yield widths, sources[widths], subnetworks.measure(model, val)
     for target in targets:
         widths = strategy.ask(target_cost=target)
         if widths not in sources:
             sources[widths] = "proposed"
-            result = measure(subnetworks.get(widths), val.batches(BATCH))
+            result = subnetworks.measure(subnetworks.get(widths), val)
             strategy.tell(widths, result.loss)
             yield widths, "proposed", result
 

@@ -109,4 +109,4 @@ def _infeasible(records: Records, model: RegisteredModel, budget: Budget) -> str
                 if quantity.column in cheapest.numbers
             )
             parts.append(f"the cheapest in {name} is {cheapest.uri} with {costs}")
-    return "; ".join(parts)
+    return "; ".join(parts) + "".join(limit.hint for limit in budget)

@@ -173,9 +173,12 @@ def load_params(path: Path = paths.PARAMS) -> Params:
 def read_params(path: Path = paths.PARAMS) -> Params:
     """Read ``params.yaml`` and check every value by itself."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(), _Loader)
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
+    if content is None:
+        sections = ", ".join(Params.model_fields)
+        raise ConfigError(f"{path} is empty; expected the sections {sections}")
     try:
         params = Params.model_validate(content)
     except ValidationError as error:
@@ -194,6 +197,20 @@ def read_params(path: Path = paths.PARAMS) -> Params:
     return params
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML's readers would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if (first := lines.setdefault(str(key.value), line)) != line:
+                raise yaml.YAMLError(
+                    f"{key.value} is given twice, in lines {first} and {line}; expected it once"
+                )
+        return super().construct_mapping(node, deep)
+
+
 def _sentence(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
     message = error["msg"].removeprefix("Value error, ")
@@ -201,6 +218,10 @@ def _sentence(error: Any) -> str:
         return f"{key} is missing"
     if error["type"] == "extra_forbidden":
         return f"{key} is not a known key"
+    if error["type"] in ("dict_type", "model_type"):
+        return (
+            f"{key or 'the file'} is {error['input']!r}; expected keys with values, as key: value"
+        )
     if error["type"] == "value_error":
         return f"{key}: {message}"
     return f"{key} is {error['input']!r}; {message[0].lower()}{message[1:]}"
@@ -230,5 +251,5 @@ def _check_limit(key: str, limit: Any, network: SlimmableNetwork) -> None:
         raise ConfigError(
             f"{key} is {limit}, but the smallest sub-network costs {show(smallest)} "
             f"({smallest / cost.full:.1%} of the full one's {show(cost.full)}); raise the limit or "
-            "lower network.min_width"
+            f"lower network.min_width{limit.hint}"
         )

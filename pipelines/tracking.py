@@ -106,6 +106,10 @@ class Run:
         self._client = mlflow_client
         self._sender = sender
 
+    def params(self, params: Mapping[str, Any]) -> None:
+        """Log params; ``{"training": {"epochs": 4}}`` becomes ``training.epochs``."""
+        self._client.log_batch(self.run_id, params=_flat_params(params))
+
     def metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log numbers of one step; a thread sends them, so that training does not wait."""
         self._sender.add(metrics, step)
@@ -132,7 +136,7 @@ def stage_run(
 
     Args:
         stage: Name of the stage, or of a trial inside a stage.
-        params: May be nested: ``{"training": {"epochs": 4}}`` is logged as ``training.epochs``.
+        params: As for `Run.params`.
         data_digest: Digest of the prepared data.
         system_metrics: Log CPU, memory, disk and network every 10 s.
     """
@@ -151,9 +155,10 @@ def stage_run(
     )
     run_id, status = active.info.run_id, "FAILED"
     try:
-        mlflow_client.log_batch(run_id, params=_flat_params(params or {}))
         with MetricSender(mlflow_client, run_id) as sender:
-            yield Run(run_id, mlflow_client, sender)
+            run = Run(run_id, mlflow_client, sender)
+            run.params(params or {})
+            yield run
         status = "FINISHED"
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):

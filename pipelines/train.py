@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+import joslim
 from joslim import distributed
 from joslim.checkpoint import previous
 from joslim.storage import NetworkSpec, save_supernet
@@ -24,6 +25,10 @@ from pipelines.params import Params, load_params
 from pipelines.prepare import DataInfo, load_split
 from pipelines.progress import track
 from pipelines.stage import console, run_stage
+
+FINISHED = "finished"
+"""Marks the checkpoint of a training whose results are saved. It stays until another training
+finishes, as a crash may come before DVC has noted the results."""
 
 MAX_RESTARTS = 3
 """Times that all processes start again from the last checkpoint after one has died."""
@@ -54,6 +59,12 @@ def train(params: Params, info: DataInfo) -> None:
         system_metrics=True,
     ) as run:
         trainer = make_trainer(params, spec)
+        chosen = trainer.choices | {
+            "threads": str(torch.get_num_threads()),
+            "processes": str(distributed.size()),
+        }
+        run.params({"chosen": chosen})
+        console.print("chosen:", ", ".join(f"{k} {v}" for k, v in chosen.items()), soft_wrap=True)
         folder.mkdir(parents=True, exist_ok=True)
         curve = Curve(folder / "curve.jsonl", trainer.num_steps)
         _run(trainer, folder / "checkpoint.pt", curve, run)
@@ -64,22 +75,37 @@ def train(params: Params, info: DataInfo) -> None:
         paths.TRAIN_REPORT.mkdir(parents=True, exist_ok=True)
         curves = curve.table()
         curves.to_csv(paths.TRAIN_REPORT / "curves.csv", index=False)
-        metrics = {"num_steps": trainer.num_steps, "num_visited": len(trainer.strategy.history)}
+        metrics: dict[str, float] = {
+            "num_steps": trainer.num_steps,
+            "num_visited": len(trainer.strategy.history),
+            "history_hypervolume": trainer.history_hypervolume,
+        }
         metrics |= curves.filter(like="_loss").tail(5).mean().to_dict()
         (paths.TRAIN_REPORT / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
         run.artifact(paths.TRAIN_REPORT / "curves.csv")
-    shutil.rmtree(folder)
+        (folder / FINISHED).touch()
+    for marker in checkpoints.glob(f"*/{FINISHED}"):
+        if marker.parent != folder:
+            shutil.rmtree(marker.parent)
 
 
 def training_key(params: Params, info: DataInfo) -> str:
-    """Names the checkpoint: the same for all runs that would train the same weights."""
+    """Names the checkpoint: the same for all runs that would train the same weights.
+
+    So it follows from parameters, data, and code: this project's, and the user's own network's.
+    """
     sections = params.model_dump(
         mode="json",
         include={"seed": True, "network": True, "search": True, "training": True, "data": True},
         exclude={"training": {"checkpoint_steps", "checkpoint_minutes"}, "data": {"path"}},
     )
-    content = json.dumps([sections, info.digest, torch.__version__], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+    content = [sections, info.digest, torch.__version__]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    own_network = paths.INPUTS / "network.json"
+    code = sorted(Path(joslim.__file__).parent.rglob("*.py"))
+    for file in [*code, *([own_network] if own_network.exists() else [])]:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def make_trainer(params: Params, spec: NetworkSpec) -> Trainer:
@@ -129,8 +155,9 @@ def _describer(batch_size: int) -> Callable[[Progress], str]:
         first_step = progress.step - 1 if first_step is None else first_step
         speed = batch_size * (progress.step - first_step) / (time.monotonic() - start)
         return (
-            f"epoch {progress.epoch:.1f}, loss {progress.full_loss:.3f}, learning rate "
-            f"{progress.learning_rate:.3g}, {speed:,.0f} images/s"
+            f"epoch {progress.epoch:.1f}, loss {progress.full_loss:.3f}, lr "
+            f"{progress.learning_rate:.2g}, front {progress.history_hypervolume:.3f}, "
+            f"{speed:,.0f} images/s"
         )
 
     return describe

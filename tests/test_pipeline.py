@@ -78,7 +78,6 @@ def test_training_continues_from_the_last_checkpoint(checkout: Checkout):
     curves = (checkout.root / "reports/train/curves.csv").read_text().splitlines()
     steps = [int(line.split(",")[0]) for line in curves[1:]]
     assert steps == [10, 20, 30, 40, 50, 60]
-    assert not list((checkout.root / ".joslim/checkpoints").iterdir())
 
 
 def test_every_width_configuration_of_the_front_is_registered(checkout: Checkout):
@@ -198,11 +197,17 @@ def test_tune_goes_on_where_it_stopped(checkout: Checkout, fashion_mnist: Path):
             "cifar10",
             "batches.meta.txt cannot be read: No such file or directory; unp",
         ),
+        ("data.path", "/nowhere", "data.path: /nowhere holds neither train-images-idx3-ubyte nor"),
         ("training.epochs", "many", "training.epochs is 'many'; input should be a valid integer"),
         (
             "budgets.tiny",
             {"macs": "1%"},
             "budgets.tiny is macs <= 1%, but the smallest sub-network",
+        ),
+        (
+            "budgets.tiny",
+            {"macs": 25},
+            "or lower network.min_width; did you mean macs <= 25%?",
         ),
         (
             "budgets.tiny",
@@ -232,6 +237,19 @@ def test_bad_params_are_refused_by_name(
     assert message in str(refused.value)
 
 
+def test_a_crash_after_the_last_step_repeats_only_those_since_the_checkpoint(checkout: Checkout):
+    (folder,) = (checkout.root / ".joslim/checkpoints").iterdir()
+    outputs = ("models/supernet/weights.safetensors", "models/supernet/search.json")
+    before = [(checkout.root / name).read_bytes() for name in outputs]
+    # DVC deletes what it has no note of before it runs the stage again.
+    shutil.rmtree(checkout.root / "models/supernet")
+    checkout.run(sys.executable, "-m", "pipelines.train")
+    assert [(checkout.root / name).read_bytes() for name in outputs] == before
+    assert (folder / "finished").exists()
+    steps = [json.loads(line)["step"] for line in (folder / "curve.jsonl").read_text().split()]
+    assert len(steps) > len(set(steps))
+
+
 def test_two_processes_share_the_training(checkout: Checkout, fashion_mnist: Path):
     params = tiny_params(fashion_mnist)
     params["training"] |= {"epochs": 1, "processes": 2}
@@ -239,4 +257,4 @@ def test_two_processes_share_the_training(checkout: Checkout, fashion_mnist: Pat
     checkout.dvc("repro", "train")
     curves = (checkout.root / "reports/train/curves.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in curves] == ["step", "10", "15"]
-    assert not list((checkout.root / ".joslim/checkpoints").iterdir())
+    assert len(list((checkout.root / ".joslim/checkpoints").iterdir())) == 1

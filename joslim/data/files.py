@@ -126,15 +126,19 @@ class FileImages:
         fit = fit_in_memory(len(self), self.channels, self.image_size)
         return self.in_memory() if fit else self
 
-    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images in order, as floats in [0, 1], with labels; the last batch may be smaller.
+    def batches(
+        self, batch_size: int, device: torch.device | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images in order, as floats in [0, 1], with labels, on ``device``.
+
+        The last batch may be smaller.
 
         Raises:
             DataError: If a file is missing or damaged, with its name.
         """
         chunks = torch.arange(len(self)).split(batch_size)
         for chunk, squares in zip(chunks, prefetched(self.squares, chunks), strict=True):
-            yield unit_range(squares), self.labels[chunk]
+            yield unit_range(squares, device), self.labels[chunk].to(device, non_blocking=True)
 
     def digest(self) -> str:
         """SHA-256 of the images' names, encoded bytes and labels."""

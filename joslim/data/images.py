@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -55,12 +56,17 @@ class ImageSet:
         """Itself."""
         return self
 
-    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images in order, as floats in [0, 1], with labels; the last batch may be smaller."""
+    def batches(
+        self, batch_size: int, device: torch.device | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images in order, as floats in [0, 1], with labels, on ``device``.
+
+        The last batch may be smaller.
+        """
         for images, labels in zip(
             self.images.split(batch_size), self.labels.split(batch_size), strict=True
         ):
-            yield unit_range(images), labels
+            yield unit_range(images, device), labels.to(device, non_blocking=True)
 
     def digest(self) -> str:
         """SHA-256 of the pixels and labels."""
@@ -88,6 +94,6 @@ class ImageSet:
             raise DataError(f"{path} cannot be read: {error}; run the prepare stage") from error
 
 
-def unit_range(images: Tensor) -> Tensor:
-    """Bytes as floats in [0, 1]."""
-    return images.float().div_(255)
+def unit_range(images: Tensor, device: torch.device | None = None) -> Tensor:
+    """Bytes as floats in [0, 1], on ``device``; they travel as bytes."""
+    return images.to(device, non_blocking=True).float().div_(255)

@@ -1,6 +1,7 @@
 """Reading datasets: Fashion-MNIST's files, CIFAR's, a folder of images per class, or shards."""
 
 import gzip
+import itertools
 import shutil
 import tempfile
 import zlib
@@ -65,6 +66,9 @@ def classes(source: str, path: Path | None) -> tuple[str, ...]:
         return shard_classes(_given(source, path))
     if source in CIFAR:
         return cifar_classes(source, path)
+    if path is not None:
+        for name in itertools.chain(*FASHION_MNIST_FILES.values()):
+            _find(path, name)
     return FASHION_MNIST_CLASSES
 
 
@@ -120,15 +124,20 @@ def _read_damageable(reader, file: Path, name: Path) -> Tensor:  # type: ignore[
         raise DataError(f"{name} is damaged: {error or 'not an IDX file'}") from error
 
 
+def _find(path: Path, name: str) -> Path:
+    for file in (path / name, path / f"{name}.gz"):
+        if file.is_file():
+            return file
+    raise DataError(f"{path} holds neither {name} nor {name}.gz")
+
+
 @contextmanager
 def _plain_file(path: Path, name: str) -> Iterator[Path]:
     """The file itself, or a decompressed copy of ``NAME.gz``."""
-    packed = path / f"{name}.gz"
-    if (path / name).is_file():
-        yield path / name
+    packed = _find(path, name)
+    if packed == path / name:
+        yield packed
         return
-    if not packed.is_file():
-        raise DataError(f"{path} holds neither {name} nor {name}.gz")
     with tempfile.TemporaryDirectory() as folder:
         try:
             with gzip.open(packed) as source, (Path(folder) / name).open("wb") as target:

@@ -76,10 +76,7 @@ class TrainingStream:
             DataError: If an image file is missing or damaged, with its name.
         """
         images, labels = self._prefetched(step) if self._is_prefetched else self._make(step)
-        return (
-            unit_range(images.to(self._device, non_blocking=True)),
-            labels.to(self._device, non_blocking=True),
-        )
+        return unit_range(images, self._device), labels.to(self._device, non_blocking=True)
 
     def _prefetched(self, step: int) -> tuple[Tensor, Tensor]:
         if step != self._next_step:

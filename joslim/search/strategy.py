@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from joslim import pareto
 from joslim.costs import Cost
 from joslim.errors import BudgetError, CheckpointError
 from joslim.history import History
@@ -108,6 +109,16 @@ class Strategy(ABC):
         evenly = self.cost.fraction(torch.lerp(ends[:1], ends[1:], position)).item()
         share = (evenly - self.smallest_cost) / (1 - self.smallest_cost)
         return self.smallest_cost + share * (self.largest_cost - self.smallest_cost)
+
+    def hypervolume(self, worst_loss: float) -> float:
+        """Share of losses to ``worst_loss`` and costs to the full one's that `history` dominates.
+
+        In [0, 1]; larger is better. It shows how a training goes on; stage ``front`` has another
+        one, of errors.
+        """
+        fractions = [self.cost.fraction(widths) for widths in self.history.widths]
+        spent = torch.tensor(fractions, dtype=torch.float64)
+        return pareto.hypervolume(self.history.losses / worst_loss, spent, (1.0, 1.0))
 
     def keeps_limits(self, widths: Widths) -> bool:
         """Whether no limit is broken."""

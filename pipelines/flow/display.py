@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from rich import progress as bars
 from rich.console import Console
@@ -43,8 +44,14 @@ class Display:
             return None
         return max(20, self._bars.console.width - self._label_width - 4)
 
+    @staticmethod
+    def current() -> "Display":
+        """The one that was entered here last; where there is none, one that shows nothing."""
+        return _current.get(None) or Display(["stage"], enabled=False)
+
     def __enter__(self) -> "Display":
         self._bars.start()
+        _current.set(self)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -99,6 +106,9 @@ class Stage:
     def _print(self, *parts: str | Text) -> None:
         if not self._bars.disable:
             self._bars.console.print(*parts, sep="", soft_wrap=True)
+
+
+_current: ContextVar[Display] = ContextVar("display")
 
 
 def clock(seconds: float) -> str:

@@ -3,8 +3,8 @@
 import os
 from asyncio import Semaphore, gather
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from contextvars import ContextVar
+from contextlib import asynccontextmanager, nullcontext
+from typing import Any
 from uuid import UUID
 
 from prefect import flow, get_run_logger, task
@@ -17,14 +17,13 @@ from joslim.device import num_processors
 from joslim.errors import JoslimError
 from pipelines import tracking
 from pipelines.flow import dvc, results
+from pipelines.flow.cluster import Cluster, cluster
 from pipelines.flow.display import Display
 from pipelines.params import load_params
 from pipelines.progress import SECONDS_BETWEEN_LINES, Progress, at_most_every
 
 MAX_SIDE_BY_SIDE = 4
 """Stages at a time, however many cores there are: each has PyTorch in memory."""
-
-_display: ContextVar[Display] = ContextVar("display")
 
 
 @flow(name="joslim")
@@ -51,7 +50,7 @@ async def pipeline() -> State:
 @task(cache_policy=NO_CACHE, task_run_name="{stage}")
 async def reproduce(stage: str, threads: int, known_unchanged: bool) -> State[None]:
     """Completed, Cached where DVC had nothing to run, or Failed in the stage's own words."""
-    logger, display = get_run_logger(), _display.get()
+    logger, display = get_run_logger(), Display.current()
     log_progress = at_most_every(SECONDS_BETWEEN_LINES, lambda p: logger.info(str(p)))
     with display.running(stage) as shown:
 
@@ -81,6 +80,10 @@ async def reproduce(stage: str, threads: int, known_unchanged: bool) -> State[No
     return Completed(name="Cached", message=f"Nothing that {stage} depends on has changed.")
 
 
+OUTCOMES = {"Completed": "ran", "Cached": "cached"}
+"""What the display calls the ends of `reproduce`."""
+
+
 class _Run:
     """A run of the flow: which stages may run at the same time, and how far it is."""
 
@@ -100,18 +103,34 @@ class _Run:
         self._ran_since.clear()
 
     async def stage(
-        self, name: str, *, after: Sequence[State] = (), threads: int | None = None
+        self,
+        name: str,
+        *,
+        after: Sequence[State] = (),
+        threads: int | None = None,
+        on: Cluster | None = None,
     ) -> State:
-        """Run one stage.
+        """Run one stage, here or on a cluster.
 
         Raises:
             StageError: If it fails.
         """
         unchanged = name in self._unchanged and not {s.id for s in after} & self._ran_since
         named = reproduce.with_options(name=name.partition("@")[0])
-        state: State[None] = await named(  # type: ignore[misc]  # Prefect types it as not async
-            name, threads or self._cores, unchanged, wait_for=after, return_state=True
-        )
+        given = {
+            "stage": name,
+            "threads": threads or self._cores,
+            "known_unchanged": unchanged,
+        }
+        state: State[None]
+        if on is not None and not unchanged:
+            with Display.current().running(name) as shown:
+                state = await on.run(named, given, wait_for=after)
+                shown.outcome = OUTCOMES.get(state.name or "", "failed")
+        else:
+            state = await named(  # type: ignore[misc]  # Prefect types it as not async
+                **given, wait_for=after, return_state=True
+            )
         if not state.is_completed():
             raise dvc.StageError(f"{name}: {state.message}")
         if state.name != "Cached":
@@ -123,21 +142,25 @@ class _Run:
         return state
 
     async def specialise(self, budgets: Sequence[str], *, after: State) -> list[State]:
-        """Fine-tune and evaluate for every budget, side by side.
+        """Fine-tune and evaluate for every budget, side by side; on a Dask cluster if there is one.
 
         One that fails does not stop the others.
 
         Raises:
             StageError: If one has failed.
+            JoslimError: If the cluster does not answer.
         """
         threads = max(1, self._cores // self._side_by_side)
 
-        async def finetune_and_evaluate(budget: str) -> State:
-            async with self._slots:
-                tuned = await self.stage(f"finetune@{budget}", after=[after], threads=threads)
-                return await self.stage(f"evaluate@{budget}", after=[tuned], threads=threads)
+        async def finetune_and_evaluate(budget: str, on: Cluster | None) -> State:
+            how: dict[str, Any] = {"threads": threads, "on": on}
+            async with self._slots if on is None else nullcontext():
+                tuned = await self.stage(f"finetune@{budget}", after=[after], **how)
+                return await self.stage(f"evaluate@{budget}", after=[tuned], **how)
 
-        outcomes = await gather(*map(finetune_and_evaluate, budgets), return_exceptions=True)
+        with cluster() as workers:
+            work = (finetune_and_evaluate(budget, workers) for budget in budgets)
+            outcomes = await gather(*work, return_exceptions=True)
         states = []
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -151,8 +174,7 @@ async def _running(budgets: Sequence[str]) -> AsyncIterator[_Run]:
     """Show a run on the terminal, unless a deployment started it, and its progress in Prefect."""
     longest = max(budgets, key=len)
     labels = ["register", f"finetune@{longest}", f"evaluate@{longest}"]
-    with Display(labels, enabled=deployment.id is None) as display:
-        _display.set(display)
+    with Display(labels, enabled=deployment.id is None):
         progress_id = await acreate_progress_artifact(
             0.0, key="progress", description="Stages done."
         )

@@ -100,6 +100,20 @@ def test_finetuning_never_ends_worse_on_val():
         assert torch.equal(tensor, before[name]), name
 
 
+def test_finetuning_computes_in_the_precision_of_training():
+    first, weights = {}, {}
+    for precision in ("float32", "bfloat16"):
+        torch.manual_seed(0)
+        model = spec().build().extract(spec().build().space.smallest)
+        options = {"epochs": 1, "learning_rate": 0.05, "seed": 0}
+        steps = finetune(model, data(), data(), config(precision=precision), **options)
+        first[precision] = next(steps).loss
+        weights[precision] = {tensor.dtype for tensor in model.parameters()}
+    assert first["bfloat16"] != first["float32"]
+    assert first["bfloat16"] == pytest.approx(first["float32"], rel=0.02)
+    assert weights["bfloat16"] == {torch.float32}
+
+
 def spec() -> NetworkSpec:
     return NetworkSpec("resnet8-half", 10, 1, 12, (0.3,), (0.4,), 0.42, None)
 

@@ -61,12 +61,12 @@ def data(num_images: int = 72) -> ImageSet:
     return ImageSet(images, torch.randint(0, 10, (num_images,), generator=generator))
 
 
-def trainer(strategy_name: str = "joslim", **changes) -> Trainer:
+def trainer(strategy_name: str = "joslim", images: ImageSet | None = None, **changes) -> Trainer:
     torch.manual_seed(0)
     model = joslim.networks.create("resnet8-half", 10, in_channels=1)
     network = joslim.slimmable(model, torch.zeros(2, 1, 12, 12))
     strategy = search.create(strategy_name, space=network.space, cost=costs.macs(network), seed=0)
-    return Trainer(network, strategy, data(), config(**changes), seed=0)
+    return Trainer(network, strategy, images or data(), config(**changes), seed=0)
 
 
 def train_until(step: int, checkpoint: Path, **changes) -> None:
@@ -237,6 +237,23 @@ def test_gradients_are_clipped_to_the_length_allowed():
 def test_an_average_that_is_not_taken_cannot_teach():
     with pytest.raises(ValidationError, match="distillation_teacher is average, but weight_ave"):
         config(distillation_teacher="average")
+
+
+def test_the_hypervolume_grows_by_rounds_and_is_the_same_after_an_interruption(tmp_path: Path):
+    easy = ImageSet(data().images, torch.zeros(72, dtype=torch.int64))
+    whole = trainer(images=easy)
+    curve = [progress.history_hypervolume for progress in whole.run()]
+    assert curve[:3] == [0, 0, 0]
+    assert all(len({*curve[i : i + 3]}) == 1 for i in range(0, 14, 3))
+    assert 0 < curve[3] < curve[-1] < whole.history_hypervolume < 1
+
+    file = tmp_path / "checkpoint.pt"
+    for progress in trainer(images=easy).run(file):
+        if progress.step == 9:
+            break
+    resumed = trainer(images=easy)
+    assert [progress.history_hypervolume for progress in resumed.run(file)] == curve[8:]
+    assert resumed.history_hypervolume == whole.history_hypervolume
 
 
 def test_history_holds_every_visited_width_under_the_final_weights():

@@ -100,3 +100,9 @@ def test_costs_are_shown_in_a_handy_unit(name: str, value: float, text: str) -> 
 
 def test_rounding_never_shows_a_thousand_of_a_unit() -> None:
     assert QUANTITIES["macs"].format(999_999) == "1M"
+
+
+def test_a_small_number_alone_may_lack_its_percent_sign() -> None:
+    assert parse_limit("macs", 50).hint == "; did you mean macs <= 50%?"
+    for value in ("50%", "50k", "2000000"):
+        assert parse_limit("macs", value).hint == ""

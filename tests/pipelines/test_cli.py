@@ -111,6 +111,7 @@ def test_export_to_onnx_equals_the_saved_network(
     result = run("export", "--budget", "macs=90%", "--format", "onnx", "--output", str(output))
     assert result.exit_code == 0, result.output
     session = onnxruntime.InferenceSession(output)
+    assert [v.shape[0] for v in (*session.get_inputs(), *session.get_outputs())] == ["batch"] * 2
     images = torch.rand(7, 1, 12, 12)
     (logits,) = session.run(None, {"images": images.numpy()})
     expected = joslim.load(registered_project.root / "models/budgets/tiny")(images)

@@ -1,0 +1,33 @@
+"""Run by `tests/joslim/test_device.py`: results, with "gpu" of the pretended one."""
+
+import json
+import sys
+
+if "gpu" in sys.argv:
+    import pretended_gpu
+
+import torch
+from test_evaluation import spec
+from test_training import config, data, trainer
+
+from joslim.finetuning import finetune
+from pipelines.front import Subnetworks
+
+
+def main() -> None:
+    training = [(p.full_loss, p.proposals_loss) for p in trainer().run()]
+    torch.manual_seed(0)
+    network, images = spec().build(), data()
+    subnetworks = Subnetworks(network, images, 32)
+    smallest = network.space.smallest
+    model = subnetworks.get(smallest)
+    front = subnetworks.measure(model, images).numbers()
+    options = {"epochs": 2, "learning_rate": 0.05, "seed": 0}
+    tuning = [(p.loss, p.val_top1) for p in finetune(model, images, images, config(), **options)]
+    subnetworks.latencies_ms([smallest])
+    on_device = sum(pretended_gpu.computed.values()) if "gpu" in sys.argv else 0
+    print(json.dumps([training, list(front.values()), tuning, on_device]))
+
+
+if __name__ == "__main__":
+    main()
