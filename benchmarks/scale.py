@@ -95,14 +95,15 @@ def main() -> None:
     most = allowed / (training.refresh_images * mean_macs)
     proposed = [training.num_proposals * i for i in range(1, rounds + 1)]
     measured = sum(min(most, count) for count in proposed) + proposed[-1]
-    alone = measured * training.refresh_images * mean / 3
+    measuring = measured * training.refresh_images * mean / 3
     searching = proposed[-1] * float(np.mean(proposal))
     print("| GPUs | of a step's images | steps | batch norm | gradients | re-measuring | search "
           "| all, h | GPU-hours | cores that decode |\n" + "|---:" * 10 + "|")  # fmt: skip
     for gpus in GPUS:
         norm = steps * 2 * passes * norms * given.reduce * 1e-6 if gpus > 1 else 0
         sums = steps * 2 * (1 - 1 / gpus) * gradient / (given.bandwidth * 1e9)
-        hours = np.array([steps * batch * image / gpus, norm, sums, alone, searching]) / 3600
+        shared = np.array([steps * batch * image, measuring]) / gpus
+        hours = np.array([shared[0], norm, sums, shared[1], searching]) / 3600
         print(f"| {gpus} | {batch / gpus:g} | {' | '.join(f'{hour:.2f}' for hour in hours)} "
               f"| {hours.sum():.2f} | {gpus * hours.sum():,.0f} "
               f"| {gpus / image / decoded:,.0f} |")  # fmt: skip

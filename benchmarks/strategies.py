@@ -5,9 +5,9 @@
 trains every strategy on the images prepared by stage ``prepare``, with the settings of params.yaml
 over a wider range of widths and for longer, and measures its front as stage ``front`` does. The
 best sub-networks within 25, 50 and 75 % of the full cost are measured as they are sliced and after
-stage ``finetune``. ``independent`` trains dense networks from scratch at Joslim's widths, for as many
-steps. What is best is decided on ``val``; accuracies are of ``test``. Every finished case is a file
-in ``benchmarks/results/strategies`` and is not run again; an unfinished one continues from its
+stage ``finetune``. ``independent`` trains dense networks from scratch at Joslim's widths, for as
+many steps. What is best is decided on ``val``; accuracies are of ``test``. Every finished case is a
+file in ``benchmarks/results/strategies`` and is not run again; an unfinished one continues from its
 checkpoint. Several of these commands may run side by side. ``--table`` only prints the table and
 draws the picture, ``docs/strategies.png``.
 """
