@@ -246,7 +246,8 @@ def test_a_crash_after_the_last_step_repeats_only_those_since_the_checkpoint(che
     checkout.run(sys.executable, "-m", "pipelines.train")
     assert [(checkout.root / name).read_bytes() for name in outputs] == before
     assert (folder / "finished").exists()
-    steps = [json.loads(line)["step"] for line in (folder / "curve.jsonl").read_text().split()]
+    lines = (folder / "curve.jsonl").read_text().strip().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
     assert len(steps) > len(set(steps))
 
 

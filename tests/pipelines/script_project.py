@@ -63,6 +63,14 @@ eval "$(cat "behaviour/$1" 2>/dev/null)"
 mkdir -p "$2" && echo "$1" > "$2/made"
 echo "$1 end" >> ran
 """
+WAIT_FOR_ALL_BUDGETS = f"""
+for second in $(seq 300); do
+    test "$(grep -c '^finetune@.* start' ran)" = {len(BUDGETS)} && break
+    sleep 1
+done
+"""
+"""Of a fine-tuning: waits long in vain where the budgets do not run side by side."""
+
 FRONT = """id,macs,macs_fraction,params,memory_bytes,latency_ms,val_top1
 w-1,3000000,0.25,20000,300000,1.2,0.89
 """

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
-from script_project import BUDGETS, CHAIN, STAGES, Project
+from script_project import BUDGETS, CHAIN, STAGES, WAIT_FOR_ALL_BUDGETS, Project
 
 from joslim.errors import JoslimError
 from pipelines.flow.cluster import ADDRESS_VARIABLE, cluster
@@ -34,7 +34,7 @@ def test_budgets_run_side_by_side_on_the_workers(
     prefect: str, project: Project, workers: None
 ) -> None:
     for budget in BUDGETS:
-        project.behave(f"finetune@{budget}", "sleep 2")
+        project.behave(f"finetune@{budget}", WAIT_FOR_ALL_BUDGETS)
     state = asyncio.run(pipeline(return_state=True))
     assert state.is_completed(), state.message
     ran = project.ran()
