@@ -65,15 +65,16 @@ _SYNCED: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel in float32 or better; several times faster than
-    `torch.var_mean`, which walks over channels-last images channel by channel.
+    """Mean and variance of each channel, in float32 or better.
+
+    Batch norm's own kernel takes a tenth of `torch.var_mean`'s time on channels-last images.
     """
     channels = x.new_ones(x.shape[1], dtype=torch.promote_types(x.dtype, torch.float32))
     eps = 1e-5
     _, mean, scale = torch.native_batch_norm(
         x, channels, torch.zeros_like(channels), None, None, True, 0.0, eps
     )
-    return mean, scale.pow(-2) - eps
+    return mean, (scale.pow(-2) - eps).clamp_min(0)
 
 
 class _Normalise(torch.autograd.Function):

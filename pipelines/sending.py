@@ -1,61 +1,66 @@
-"""Metrics on their way to MLflow: training does not wait for them, and none is lost."""
+"""Items on their way to a server: whoever adds them does not wait, and none is lost."""
 
 import threading
-from collections.abc import Mapping
-from datetime import datetime
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 from pipelines.stage import console
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Metric
+Item = TypeVar("Item")
 
 SECONDS_BETWEEN_REQUESTS = 2.0
-METRICS_PER_REQUEST = 1000
-"""MLflow's limit."""
 
 
-class MetricSender:
-    """A thread that sends metrics of one run; a context whose end waits until all are sent.
+class Sender(Generic[Item]):
+    """A thread that sends items; a context whose end waits until all are sent.
 
-    A metric is kept until MLflow has taken it. (MLflow's own asynchronous logging drops what it
+    An item is kept until the server has taken it. (MLflow's own asynchronous logging drops what it
     could not send within its retries, and only logs an error.)
+
+    Args:
+        send: Sends a part of the items, in order.
+        most: Items that ``send`` may be given at a time.
+        unreachable: What ``send`` raises while the server is away. At the end of the context it is
+            passed on, unless the context ends by another error.
     """
 
-    def __init__(self, mlflow_client: "MlflowClient", run_id: str) -> None:
-        self._client = mlflow_client
-        self._run_id = run_id
-        self._unsent: list[Metric] = []
+    def __init__(
+        self, send: Callable[[Sequence[Item]], None], most: int, unreachable: type[Exception]
+    ) -> None:
+        self._send = send
+        self._most = most
+        self._unreachable = unreachable
+        self._unsent: list[Item] = []
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._send_often, daemon=True)
 
-    def add(self, metrics: Mapping[str, float], step: int) -> None:
-        """Send numbers of one step, soon."""
-        from mlflow.entities import Metric
+    def add(self, items: Sequence[Item]) -> None:
+        """Send them soon."""
+        self._unsent += items
 
-        now = int(datetime.now().timestamp() * 1000)
-        self._unsent += [Metric(name, float(value), now, step) for name, value in metrics.items()]
-
-    def __enter__(self) -> "MetricSender":
+    def __enter__(self) -> "Sender[Item]":
         self._thread.start()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         self._ending.set()
         self._thread.join()
-        self._send()
+        if error_type is None:
+            self._send_all()
+        else:
+            self._try_to_send()
 
     def _send_often(self) -> None:
-        from mlflow.exceptions import MlflowException
-
         while not self._ending.wait(SECONDS_BETWEEN_REQUESTS):
-            try:
-                self._send()
-            except MlflowException as error:
-                console.print(f"{len(self._unsent)} metrics wait for MLflow: {error}", markup=False)
+            self._try_to_send()
 
-    def _send(self) -> None:
-        while batch := self._unsent[:METRICS_PER_REQUEST]:
-            self._client.log_batch(self._run_id, metrics=batch)
+    def _try_to_send(self) -> None:
+        try:
+            self._send_all()
+        except self._unreachable as error:
+            console.print(f"{len(self._unsent)} metrics are not sent yet: {error}", markup=False)
+
+    def _send_all(self) -> None:
+        while batch := self._unsent[: self._most]:
+            self._send(batch)
             del self._unsent[: len(batch)]

@@ -7,7 +7,7 @@ otherwise FAILED, KILLED or FINISHED by the last run of every stage.
 import hashlib
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -19,10 +19,11 @@ from filelock import FileLock
 from joslim.errors import JoslimError
 from pipelines import paths
 from pipelines.git import git
-from pipelines.sending import MetricSender
+from pipelines.sending import Sender
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Metric
 
 EXPERIMENT = "joslim"
 PIPELINE_RUN_VARIABLE = "JOSLIM_PIPELINE_RUN"
@@ -33,6 +34,7 @@ _PROCESS = "joslim.process"
 _STAGE = "joslim.stage"
 _CLOCK_SECONDS = 2.0
 _TAG_LENGTH = 5000
+_METRICS_PER_REQUEST = 1000
 _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -101,7 +103,9 @@ def experiment_id() -> str:
 class Run:
     """A stage's MLflow run while it is open."""
 
-    def __init__(self, run_id: str, mlflow_client: "MlflowClient", sender: MetricSender) -> None:
+    def __init__(
+        self, run_id: str, mlflow_client: "MlflowClient", sender: "Sender[Metric]"
+    ) -> None:
         self.run_id = run_id
         self._client = mlflow_client
         self._sender = sender
@@ -112,7 +116,10 @@ class Run:
 
     def metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log numbers of one step; a thread sends them, so that training does not wait."""
-        self._sender.add(metrics, step)
+        from mlflow.entities import Metric
+
+        now = int(datetime.now().timestamp() * 1000)
+        self._sender.add([Metric(name, float(value), now, step) for name, value in metrics.items()])
 
     def artifact(self, path: Path) -> None:
         """Log a file, or a folder under its own name."""
@@ -142,6 +149,7 @@ def stage_run(
     """
     mlflow_client, experiment = client(), experiment_id()
     import mlflow
+    from mlflow.exceptions import MlflowException
 
     outer = mlflow.active_run()
     parent = outer.info.run_id if outer else _pipeline_run(mlflow_client, experiment)
@@ -154,8 +162,12 @@ def stage_run(
         tags={_STAGE: stage, _PROCESS: _this_process(), "data.digest": data_digest, **_revisions()},
     )
     run_id, status = active.info.run_id, "FAILED"
+
+    def log_metrics(metrics: "Sequence[Metric]") -> None:
+        mlflow_client.log_batch(run_id, metrics=metrics)
+
     try:
-        with MetricSender(mlflow_client, run_id) as sender:
+        with Sender(log_metrics, _METRICS_PER_REQUEST, MlflowException) as sender:
             run = Run(run_id, mlflow_client, sender)
             run.params(params or {})
             yield run
