@@ -5,9 +5,10 @@
 trains every strategy on the images prepared by stage ``prepare``, with the settings of params.yaml
 over a wider range of widths and for longer, and measures its front as stage ``front`` does. The
 best sub-networks within 25, 50 and 75 % of the full cost are measured as they are sliced and after
-stage ``finetune``. ``independent`` trains dense networks from scratch at Joslim's widths, for as
-many steps. What is best is decided on ``val``; accuracies are of ``test``. Every finished case is a
-file in ``benchmarks/results/strategies`` and is not run again; an unfinished one continues from its
+stage ``finetune``. Strategies that learn nothing while training train once for all objectives.
+``independent`` trains dense networks from scratch at Joslim's widths, for as many steps. What is
+best is decided on ``val``; accuracies are of ``test``. Every finished case is a file in
+``benchmarks/results/strategies`` and is not run again; an unfinished one continues from its
 checkpoint. Several of these commands may run side by side. ``--table`` only prints the table and
 draws the picture, ``docs/strategies.png``.
 """
@@ -28,6 +29,7 @@ from torch import nn
 from benchmarks import machine
 from benchmarks.independent import train_independently
 from benchmarks.strategies_report import FRACTIONS, INDEPENDENT, draw, hypervolume, summary
+from joslim import search
 from joslim.costs import Cost
 from joslim.data import ImageSet
 from joslim.evaluation import measure
@@ -46,8 +48,7 @@ CHECKPOINTS = paths.STATE / "benchmarks" / "strategies"
 STRATEGIES = ("joslim", "slim", "two-stage", INDEPENDENT)
 MIN_WIDTH = 0.2
 """Between params.yaml's 0.42 and 1, top-1 on these images differs by no more than among seeds."""
-EPOCHS = 8
-"""As many as let Joslim propose about as many width configurations as in the paper, 900."""
+EPOCHS = 6
 NUM_UNIFORM = 12
 
 
@@ -108,10 +109,9 @@ def run(seed: int, objective: str, strategy: str) -> dict[str, Any]:
     params, info = settings(seed, objective, strategy), DataInfo.load()
     trainer = make_trainer(params, params.network_spec(len(info.classes), info.mean, info.std))
     start = time.perf_counter()
-    steps = trainer.run(CHECKPOINTS / training_key(params, info) / "checkpoint.pt")
-    for _ in track(steps, "training", position=lambda p: (p.step, p.num_steps)):
-        pass
-    minutes = (time.perf_counter() - start) / 60
+    steps = trainer.run(CHECKPOINTS / _weights(params, info) / "checkpoint.pt")
+    done = sum(1 for _ in track(steps, "training", position=lambda p: (p.step, p.num_steps)))
+    minutes = (time.perf_counter() - start) / 60 if done == trainer.num_steps else None
     train, val, test = (load_split(split) for split in ("train", "val", "test"))
     subnetworks = Subnetworks(trainer.network, train, params.front.calibration_images)
     cost = trainer.strategy.cost
@@ -148,6 +148,14 @@ def run(seed: int, objective: str, strategy: str) -> dict[str, Any]:
             f"finetuned_{fraction:.0%}": _top1(tuned, test),
         }
     return row | {"machine": machine.describe()}
+
+
+def _weights(params: Params, info: DataInfo) -> str:
+    """Names the training; one that does not look at costs serves all objectives."""
+    if not search.STRATEGIES[params.search.strategy].learns_while_training:
+        any_objective = params.search.model_copy(update={"objective": "macs"})
+        params = params.model_copy(update={"search": any_objective})
+    return training_key(params, info)
 
 
 def run_independent(seed: int, objective: str) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """Today's losses of past width configurations, without measuring all of them at every round."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from math import inf
 
 import numpy as np
@@ -15,7 +16,7 @@ from joslim.slimmable_network import SlimmableNetwork
 from joslim.widths import Widths
 
 FEWEST = 4
-"""Known width configurations that are measured again whatever it costs."""
+"""Width configurations that are measured whatever it costs."""
 
 
 @torch.no_grad()
@@ -28,43 +29,44 @@ def refresh_history(
     *,
     max_macs: float = inf,
 ) -> list[Widths]:
-    """Tell ``strategy`` the loss of every ``visited`` width configuration under today's weights.
+    """Tell ``strategy`` the losses of ``visited`` width configurations under today's weights.
 
-    New ones are measured, and as many of the others as ``max_macs`` allows, in order. The rest
-    follow them: their last losses are corrected by the line that leads from the last to today's
-    losses of those that were measured again. Processes that train together share the measuring, and
-    all of them tell their own strategy all losses.
+    New ones and known ones are measured in turns, as many as ``max_macs`` allows. Of the others,
+    the new ones are forgotten: they were trained, which all gain by. The known ones follow those
+    measured: their last losses are corrected by the line that leads from the last to today's losses
+    of those measured again. Processes that train together share the measuring, and all of them tell
+    their own strategy all losses.
 
     Args:
-        visited: The longest unmeasured first; new ones before all others.
+        visited: The longest unmeasured first.
         images: One batch of held-out training images in [0, 1]; batch norm uses its statistics.
         labels: ``(batch,)`` class indices.
         max_macs: Multiply-accumulates to spend; by default all are measured.
 
     Returns:
-        ``visited`` in the order for the next call.
+        Those of ``visited`` that are known now, in the order for the next call.
 
     Source: Joslim, section 3.2, which measures all of them every time.
     """
     history = strategy.history
     last = dict(zip(history.widths, history.losses.tolist(), strict=True))
-    macs, spent, known = costs.macs(network), 0.0, 0
-    chosen: list[Widths] = []
-    for widths in visited:
-        spent += len(images) * macs(widths)
-        if spent > max_macs and widths in last and known >= FEWEST:
-            break
-        chosen.append(widths)
-        known += widths in last
+    known = [widths for widths in visited if widths in last]
+    new = [widths for widths in visited if widths not in last]
+    in_turns = [widths for pair in zip_longest(new, known) for widths in pair if widths is not None]
+    macs = costs.macs(network)
+    spent = len(images) * np.cumsum([macs(widths) for widths in in_turns])
+    chosen = in_turns[: max(FEWEST, int((spent <= max_macs).sum()))]
     mine = chosen[distributed.rank() :: distributed.size()]
     with batch_statistics(network):
         losses = [F.cross_entropy(network(images, widths), labels).item() for widths in mine]
     found = distributed.from_all(dict(zip(mine, losses, strict=True)))
     today = {widths: found[widths] for widths in chosen}
-    rest = [widths for widths in visited if widths not in today]
+    rest = [widths for widths in known if widths not in today]
     slope, offset = _line([(last[w], loss) for w, loss in today.items() if w in last])
-    for widths in visited:
-        strategy.tell(widths, today.get(widths, slope * last.get(widths, 0.0) + offset))
+    for widths, loss in today.items():
+        strategy.tell(widths, loss)
+    for widths in rest:
+        strategy.tell(widths, slope * last[widths] + offset)
     return [*rest, *today]
 
 

@@ -26,6 +26,9 @@ from joslim.slimmable_network import SlimmableNetwork
 from joslim.training_config import TrainingConfig
 from joslim.widths import Widths
 
+EARLY_SHARE = 0.8
+"""Of what measuring width configurations may take: the rest is for the final weights."""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -120,8 +123,9 @@ class Trainer:
         learns = strategy.learns_while_training
         self._steps_per_proposal = config.steps_per_proposal if learns else 1
         self._proposed_together = config.proposals_per_round if learns else config.num_proposals
-        rounds = -(-self.num_steps // config.steps_per_proposal)
-        self._most_visited = config.proposals_per_round * rounds
+        self._num_rounds = -(-self.num_steps // config.steps_per_proposal)
+        self._most_visited = config.proposals_per_round * self._num_rounds
+        self._early_share = EARLY_SHARE if learns else 0.0
 
     def run(self, checkpoint: Path | None = None) -> Iterator[Progress]:
         """Train to the end, yielding after every step; from ``checkpoint`` if it exists.
@@ -152,11 +156,11 @@ class Trainer:
                 saved_step, saved_at = self.step, time.monotonic()
         if self._average is not None:
             self.network.load_state_dict(self._served.state_dict())
-        self._refresh()
+        self._refresh(self._num_rounds * (1 - self._early_share) * self._macs_of_refresh())
 
     def _propose(self) -> None:
         if self.strategy.learns_while_training:
-            self._refresh(self.config.refresh_fraction * self._macs_of_a_round())
+            self._refresh(self._early_share * self._macs_of_refresh())
         if distributed.rank() == 0:
             self._proposals = [self.strategy.ask() for _ in range(self._proposed_together)]
         self._proposals = distributed.from_first(self._proposals)
@@ -168,12 +172,14 @@ class Trainer:
         count, first = len(self._proposals), self.step * self.config.num_proposals
         return [self._proposals[(first + i) % count] for i in range(self.config.num_proposals)]
 
-    def _macs_of_a_round(self) -> float:
-        """Of training at the present proposals; a backward pass takes two forward ones."""
+    def _macs_of_refresh(self) -> float:
+        """Allowed for each round: a fraction of those of training at the present proposals."""
         proposals = [self._macs(widths) for widths in self._proposals] or [0]
         ends = self._macs(self.network.space.full) + self._macs(self.network.space.smallest)
+        # A backward pass takes two forward ones.
         per_image = 3 * (ends + self.config.num_proposals * sum(proposals) / len(proposals))
-        return self.config.steps_per_proposal * self.config.batch_size * per_image
+        of_training = self.config.steps_per_proposal * self.config.batch_size * per_image
+        return self.config.refresh_fraction * of_training
 
     @property
     def _served(self) -> SlimmableNetwork:
@@ -182,7 +188,7 @@ class Trainer:
             return self.network
         return cast(SlimmableNetwork, self._average.module)
 
-    def _refresh(self, max_macs: float = math.inf) -> None:
+    def _refresh(self, max_macs: float) -> None:
         held_out = self._held_out = self._held_out.in_memory()
         images = unit_range(held_out.images)
         self._visited = refresh_history(

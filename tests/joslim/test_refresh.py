@@ -63,18 +63,20 @@ def test_the_rest_follow_the_line_of_those_measured_again(
     assert told(strategy) == pytest.approx(today, rel=1e-4)
 
 
-def test_new_ones_are_measured_whatever_it_costs(
+def test_new_and_known_ones_take_turns_and_the_other_new_ones_are_forgotten(
     network: SlimmableNetwork, strategy: Strategy
 ) -> None:
-    old, new = some_widths(network, 8)[:6], some_widths(network, 8)[6:]
+    old, new = some_widths(network, 9)[:6], some_widths(network, 9)[6:]
     for widths in old:
         strategy.tell(widths, 3.0)
-    refresh_history(network, strategy, [*new, *old], IMAGES, LABELS, max_macs=1)
-    expected = {widths: true_loss(network, widths) for widths in [*new, *old[:FEWEST]]}
+    order = refresh_history(network, strategy, [*new, *old], IMAGES, LABELS, max_macs=1)
+    assert order == [*old[2:], new[0], old[0], new[1], old[1]]
+    expected = {widths: true_loss(network, widths) for widths in [*new[:2], *old[:2]]}
     found = told(strategy)
     assert {widths: found[widths] for widths in expected} == pytest.approx(expected)
-    middle = sum(expected[widths] for widths in old[:FEWEST]) / FEWEST
-    assert [found[widths] for widths in old[FEWEST:]] == pytest.approx([middle] * 2)
+    middle = sum(expected[widths] for widths in old[:2]) / 2
+    assert [found[widths] for widths in old[2:]] == pytest.approx([middle] * 4)
+    assert new[2] not in found
 
 
 def test_a_budget_buys_as_many_as_it_pays_for(
