@@ -59,17 +59,16 @@ def compare(trainer: Trainer) -> tuple[pd.DataFrame, float]:
         strategy: Strategy,
         visited: Sequence[Widths],
         images: Tensor,
-        labels: Tensor,
         *,
         max_macs: float,
     ) -> list[Widths]:
         nonlocal aside
         start = time.perf_counter()
-        order = refresh_history(network, strategy, visited, images, labels, max_macs=max_macs)
+        order = refresh_history(network, strategy, visited, images, max_macs=max_macs)
         seconds = time.perf_counter() - start
         if trainer.step < trainer.num_steps and len(visited) > 2:
             whole = search.create("slim", space=strategy.space, cost=strategy.cost, seed=0)
-            refresh_history(network, whole, visited, images, labels)
+            refresh_history(network, whole, visited, images)
             told = dict(zip(strategy.history.widths, strategy.history.losses.tolist(), strict=True))
             rounds.append(compared(told, whole) | {"step": trainer.step, "seconds": seconds})
         aside += time.perf_counter() - start - seconds

@@ -116,7 +116,7 @@ def run(seed: int, objective: str, strategy: str) -> dict[str, Any]:
     train, val, test = (load_split(split) for split in ("train", "val", "test"))
     subnetworks = Subnetworks(trainer.network, train, params.front.calibration_images)
     cost = trainer.strategy.cost
-    table = measure_candidates(subnetworks, trainer.strategy, val, params.front)
+    table = measure_candidates(subnetworks, trainer.strategy, val, params)
     front = table[table["on_front"]].assign(fraction=lambda t: t["objective"] / cost.full)
     found = map(parse_widths, front["widths"])
     front["test_top1"] = [_top1(subnetworks.get(widths), test) for widths in found]

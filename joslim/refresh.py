@@ -25,7 +25,6 @@ def refresh_history(
     strategy: Strategy,
     visited: Sequence[Widths],
     images: Tensor,
-    labels: Tensor,
     *,
     max_macs: float = inf,
 ) -> list[Widths]:
@@ -37,16 +36,19 @@ def refresh_history(
     of those measured again. Processes that train together share the measuring, and all of them tell
     their own strategy all losses.
 
+    A loss is the cross-entropy to the full network's predictions, not to labels. Which widths of
+    one cost are better on other images shows far earlier in it: labels make a loss depend on the
+    few images that only chance decides, predictions do not.
+
     Args:
         visited: The longest unmeasured first.
         images: One batch of held-out training images in [0, 1]; batch norm uses its statistics.
-        labels: ``(batch,)`` class indices.
         max_macs: Multiply-accumulates to spend; by default all are measured.
 
     Returns:
         Those of ``visited`` that are known now, in the order for the next call.
 
-    Source: Joslim, section 3.2, which measures all of them every time.
+    Source: Joslim, section 3.2. Deviates: there all are measured every time, by labels.
     """
     history = strategy.history
     last = dict(zip(history.widths, history.losses.tolist(), strict=True))
@@ -54,11 +56,12 @@ def refresh_history(
     new = [widths for widths in visited if widths not in last]
     in_turns = [widths for pair in zip_longest(new, known) for widths in pair if widths is not None]
     macs = costs.macs(network)
-    spent = len(images) * np.cumsum([macs(widths) for widths in in_turns])
+    spent = len(images) * (macs.full + np.cumsum([macs(widths) for widths in in_turns]))
     chosen = in_turns[: max(FEWEST, int((spent <= max_macs).sum()))]
     mine = chosen[distributed.rank() :: distributed.size()]
     with batch_statistics(network):
-        losses = [F.cross_entropy(network(images, widths), labels).item() for widths in mine]
+        predicted = network(images, network.space.full).softmax(dim=1)
+        losses = [F.cross_entropy(network(images, widths), predicted).item() for widths in mine]
     found = distributed.from_all(dict(zip(mine, losses, strict=True)))
     today = {widths: found[widths] for widths in chosen}
     rest = [widths for widths in known if widths not in today]

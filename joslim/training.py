@@ -196,7 +196,6 @@ class Trainer:
             self.strategy,
             self._visited,
             images.to(self._device, memory_format=self._layout),
-            held_out.labels.to(self._device),
             max_macs=max_macs,
         )
         self.history_hypervolume = self.strategy.hypervolume(self._guess_loss)

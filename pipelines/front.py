@@ -14,9 +14,11 @@ from joslim import costs, pareto
 from joslim.calibration import recalibrate_batchnorm
 from joslim.costs import Cost
 from joslim.data import Images
+from joslim.data.images import unit_range
 from joslim.device import training_device
 from joslim.evaluation import Measurement, latencies_ms, measure
 from joslim.memory_format import fast_memory_format
+from joslim.refresh import refresh_history
 from joslim.search import Strategy
 from joslim.slimmable_network import SlimmableNetwork
 from joslim.storage import NetworkSpec, load_supernet, save_subnetwork
@@ -24,7 +26,7 @@ from joslim.widths import Widths
 from pipelines import paths, tracking
 from pipelines.files import read_json
 from pipelines.objective import make_strategy
-from pipelines.params import FrontParams, load_params
+from pipelines.params import Params, load_params
 from pipelines.pictures import plot_front
 from pipelines.prepare import DataInfo, load_split
 from pipelines.progress import track
@@ -51,7 +53,7 @@ def main() -> None:
         cost = strategy.cost
         val = load_split("val").kept()
         subnetworks = Subnetworks(network, load_split("train"), params.front.calibration_images)
-        candidates = measure_candidates(subnetworks, strategy, val, params.front)
+        candidates = measure_candidates(subnetworks, strategy, val, params)
         front = candidates[candidates["on_front"]].drop(columns="on_front").copy()
         _save(front, subnetworks, spec)
         full = candidates[candidates["source"] == "full"].iloc[0]
@@ -80,6 +82,7 @@ class Subnetworks:
     def __init__(self, network: SlimmableNetwork, train: Images, num_images: int) -> None:
         self.network = network
         self.device = training_device()
+        self._train = train
         self._calibration = train.subset(slice(num_images)).in_memory()
 
     def get(self, widths: Widths) -> nn.Module:
@@ -99,6 +102,13 @@ class Subnetworks:
         """The results of one of `get_all` on ``images``, in float32."""
         return measure(model, images.batches(BATCH, self.device))
 
+    def tell(self, strategy: Strategy, widths: Widths, refresh_images: int) -> None:
+        """Tell ``strategy`` the loss of ``widths`` as it is measured in training."""
+        held_out = self._train.subset(slice(refresh_images)).in_memory()
+        self.network.to(self.device)
+        images = unit_range(held_out.images, self.device)
+        refresh_history(self.network, strategy, [widths], images)
+
     def latencies_ms(self, widths_list: Sequence[Widths]) -> list[float]:
         """Measured on the CPU on one image, in the memory format in which models are served."""
         image = torch.rand(1, *self._calibration.images.shape[1:])
@@ -107,13 +117,13 @@ class Subnetworks:
 
 
 def measure_candidates(
-    subnetworks: Subnetworks, strategy: Strategy, val: Images, params: FrontParams
+    subnetworks: Subnetworks, strategy: Strategy, val: Images, params: Params
 ) -> pd.DataFrame:
     """One row per candidate, cheapest first, with a column ``on_front``."""
     network, cost = subnetworks.network, strategy.cost
     sizes = {name: make(network) for name, make in costs.COSTS.items()}
     rows = []
-    total = 2 + params.num_proposals + len(_best_visited(strategy))
+    total = 2 + params.front.num_proposals + len(_best_visited(strategy))
     for widths, source, result in track(
         _measured(subnetworks, strategy, val, params), "measuring candidates", total
     ):
@@ -133,13 +143,13 @@ def measure_candidates(
 
 
 def _measured(
-    subnetworks: Subnetworks, strategy: Strategy, val: Images, params: FrontParams
+    subnetworks: Subnetworks, strategy: Strategy, val: Images, params: Params
 ) -> Iterator[tuple[Widths, str, Measurement]]:
     """Measure the smallest and full network, the best visited ones, and fresh proposals."""
     space = strategy.space
     sources = {space.smallest: "smallest", space.full: "full"}
     sources |= {w: "visited" for w in _best_visited(strategy) if w not in sources}
-    positions = torch.linspace(0, 1, params.num_proposals + 2)[1:-1].tolist()
+    positions = torch.linspace(0, 1, params.front.num_proposals + 2)[1:-1].tolist()
     targets = [strategy.target_cost(position) for position in positions]
     if not strategy.search_after_training:
         for target in targets:
@@ -154,9 +164,8 @@ def _measured(
         widths = strategy.ask(target_cost=target)
         if widths not in sources:
             sources[widths] = "proposed"
-            result = subnetworks.measure(subnetworks.get(widths), val)
-            strategy.tell(widths, result.loss)
-            yield widths, "proposed", result
+            subnetworks.tell(strategy, widths, params.training.refresh_images)
+            yield widths, "proposed", subnetworks.measure(subnetworks.get(widths), val)
 
 
 def _best_visited(strategy: Strategy) -> list[Widths]:

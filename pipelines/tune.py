@@ -115,7 +115,7 @@ def _hypervolume(params: Params, info: DataInfo, chosen: Mapping[str, Any], titl
         pass
     train, images = load_split("train"), params.front.calibration_images
     subnetworks = Subnetworks(trainer.network, train, images)
-    candidates = measure_candidates(subnetworks, trainer.strategy, load_split("val"), params.front)
+    candidates = measure_candidates(subnetworks, trainer.strategy, load_split("val"), params)
     return float(front_metrics(candidates, trainer.strategy.cost)["hypervolume"])
 
 

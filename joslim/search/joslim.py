@@ -61,11 +61,14 @@ class Joslim(JointSearch):
     def _search(self, target_cost: float, generator: torch.Generator) -> Widths:
         return self.propose(target_cost, generator).widths
 
+    def _cost_at(self, X: torch.Tensor) -> torch.Tensor:
+        return self.cost.fraction(self._cube.channels(X))
+
     def _fitted(self, observed: torch.Tensor) -> Surrogate:
         """The surrogate of the present history; fitted once, however many proposals a round has."""
         if self._surrogate is None:
             losses = self.history.losses.unsqueeze(-1)
-            self._surrogate = Surrogate(observed, losses, self._hyperparameters)
+            self._surrogate = Surrogate(observed, losses, self._cost_at, self._hyperparameters)
             if self._must_fit:
                 self._surrogate.fit(FIRST_FIT if self._hyperparameters is None else REFIT)
                 self._hyperparameters = self._surrogate.hyperparameters

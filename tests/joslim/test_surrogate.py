@@ -11,8 +11,12 @@ def observations(n, d, seed=0):
     return X, (2 * (X - 0.3).square()[:, :2] + 0.1 * X[:, :1]).sum(1, keepdim=True)
 
 
+def cost(X):
+    return 0.1 + 0.9 * X.mean(dim=1)
+
+
 def fitted(X, Y, num_iterations=20):
-    surrogate = Surrogate(X, Y)
+    surrogate = Surrogate(X, Y, cost)
     surrogate.fit(num_iterations)
     return surrogate
 
@@ -21,10 +25,24 @@ def test_optimistic_is_botorchs_posterior_mean_minus_deviation():
     X, Y = observations(12, 3)
     surrogate = fitted(X, Y)
     new, _ = observations(5, 3, seed=1)
-    posterior = surrogate.model.posterior(new)
+    posterior = surrogate.model.posterior(torch.cat([new, cost(new).log().unsqueeze(1)], dim=1))
     mean, variance = posterior.mean.squeeze(1), posterior.variance.squeeze(1)
     torch.testing.assert_close(surrogate.optimistic(new, beta=0.0), mean)
     torch.testing.assert_close(surrogate.optimistic(new, beta=0.1), mean - (0.1 * variance).sqrt())
+
+
+def test_finds_the_little_that_cost_leaves_unexplained():
+    X, _ = observations(100, 6)
+    noise = torch.randn(200, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+    def loss(X):
+        return -cost(X).log() + 0.05 * X[:, 0]
+
+    surrogate = fitted(X, (loss(X) + 0.005 * noise[:100]).unsqueeze(1), 50)
+    new, _ = observations(100, 6, seed=1)
+    predicted = surrogate.optimistic(new, beta=0.0) * loss(X).std() + loss(X).mean()
+    left = predicted + cost(new).log()
+    assert torch.corrcoef(torch.stack([left, new[:, 0]]))[0, 1] > 0.9
 
 
 def test_predicts_a_smooth_loss_and_ranks_relevance():
@@ -33,7 +51,7 @@ def test_predicts_a_smooth_loss_and_ranks_relevance():
     new, truth = observations(100, 6, seed=1)
     predicted = surrogate.optimistic(new, beta=0.0) * Y.std() + Y.mean()
     assert (predicted - truth.squeeze(1)).square().mean() < 0.01 * truth.var()
-    lengthscales = surrogate.model.covar_module.lengthscale.squeeze()
+    lengthscales = surrogate.model.covar_module.kernels[0].base_kernel.lengthscale.squeeze()
     assert lengthscales[:2].max() < lengthscales[2:].min()
 
 
@@ -57,14 +75,14 @@ def test_bound_does_not_depend_on_scale_or_offset_of_the_losses():
 def test_hyperparameters_survive_json_exactly():
     X, Y = observations(15, 4)
     surrogate = fitted(X, Y)
-    restored = Surrogate(X, Y, json.loads(json.dumps(surrogate.hyperparameters)))
+    restored = Surrogate(X, Y, cost, json.loads(json.dumps(surrogate.hyperparameters)))
     assert torch.equal(restored.optimistic(X), surrogate.optimistic(X))
 
 
 def test_a_warm_start_continues_instead_of_starting_over():
     X, Y = observations(30, 4)
     settled = fitted(X, Y, 200)
-    resumed = Surrogate(X, Y, settled.hyperparameters)
+    resumed = Surrogate(X, Y, cost, settled.hyperparameters)
     resumed.fit(1)
     cold = fitted(X, Y, 1)
     new, _ = observations(20, 4, seed=1)
