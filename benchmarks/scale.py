@@ -91,12 +91,8 @@ def main() -> None:
 
     mean = float(np.mean([seconds(m) for m in evenly]))
     image = seconds(1.0) + seconds(least) + training.num_proposals * mean
-    allowed = training.refresh_fraction * 3 * training.steps_per_proposal * batch * step_macs
-    most = allowed / (training.refresh_images * mean_macs)
-    proposed = [training.num_proposals * i for i in range(1, rounds + 1)]
-    measured = sum(min(most, count) for count in proposed) + proposed[-1]
-    measuring = measured * training.refresh_images * mean / 3
-    searching = proposed[-1] * float(np.mean(proposal))
+    measuring = training.refresh_fraction * steps * batch * image
+    searching = training.proposals_per_round * rounds * float(np.mean(proposal))
     print("| GPUs | of a step's images | steps | batch norm | gradients | re-measuring | search "
           "| all, h | GPU-hours | cores that decode |\n" + "|---:" * 10 + "|")  # fmt: skip
     for gpus in GPUS:
