@@ -129,10 +129,10 @@ def _strategy(problem: Problem, seed: int, method: str) -> list[Widths]:
     strategy = search.create(
         method, space=problem.space, cost=problem.cost, seed=seed, num_initial=INITIAL
     )
-    while len(strategy.history) < OBSERVATIONS:
+    while strategy.num_asked < OBSERVATIONS:
         for widths in [strategy.ask() for _ in range(TOGETHER)]:
             strategy.tell(widths, problem.observe(widths))
-    return strategy.history.widths[:OBSERVATIONS]
+    return strategy.history.widths
 
 
 def _botorch(problem: Problem, seed: int, method: str) -> list[Widths]:

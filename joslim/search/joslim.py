@@ -38,7 +38,7 @@ class Joslim(JointSearch):
             objectives = Objectives(
                 self._cube, self.cost, self._fitted(observed), observed, self.excess
             )
-            avoid = {*self.history.widths, *self._pending}
+            avoid = set(self._pending)
             return propose(
                 objectives, target_cost, reach=self.reach, avoid=avoid, generator=generator
             )

@@ -58,6 +58,7 @@ class Strategy(ABC):
     def ask(self, target_cost: float | None = None) -> Widths:
         """Propose widths to train next, or the best known to this strategy at a cost.
 
+        Those asked between two calls of `tell` differ, while there are others of that cost.
         All limits hold, whatever that costs: where they forbid a target, the widths cost less.
 
         Args:
@@ -87,7 +88,7 @@ class Strategy(ABC):
         """
         widths = self.space.check(widths)
         self.history.tell(widths, loss)
-        self._pending = [other for other in self._pending if other != widths]
+        self._pending = []
 
     @property
     def smallest_cost(self) -> float:

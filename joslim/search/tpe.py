@@ -42,7 +42,7 @@ class Tpe(JointSearch):
             self._cost_fraction,
             target_cost,
             preference=distance,
-            avoid={*self.history.widths, *self._pending},
+            avoid=set(self._pending),
             generator=generator,
         )
 
