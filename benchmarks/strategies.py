@@ -17,6 +17,8 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Callable
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -61,9 +63,12 @@ def main() -> None:
     chosen = parser.parse_args()
     os.chdir(paths.root())
     if not chosen.table:
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        for case in product(chosen.seeds, chosen.objectives, chosen.strategies):
-            run_once(*case)
+        for seed, objective, strategy in product(
+            chosen.seeds, chosen.objectives, chosen.strategies
+        ):
+            make = run_independent if strategy == INDEPENDENT else run
+            params = settings(seed, objective, strategy)
+            run_once(RESULTS / f"{objective}-{strategy}-{seed}.json", partial(make, params))
     rows = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
     if not rows:
         raise SystemExit(f"{RESULTS} holds no results yet; run this without --table")
@@ -73,40 +78,37 @@ def main() -> None:
     print("\n" + ", ".join(f"{k} {v}" for k, v in rows[-1]["machine"].items()))
 
 
-def run_once(seed: int, objective: str, strategy: str) -> None:
-    """Run a case, unless it is finished or another process runs it."""
-    name = f"{objective}-{strategy}-{seed}"
-    result = RESULTS / f"{name}.json"
-    CHECKPOINTS.mkdir(parents=True, exist_ok=True)
+def run_once(result: Path, make_row: Callable[[], dict[str, Any] | None]) -> None:
+    """Make a row and write it, unless that is done or another process does it."""
+    name = f"{result.parent.name}-{result.stem}"
+    for folder in (CHECKPOINTS, result.parent):
+        folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(CHECKPOINTS / f"{name}.lock", blocking=False):
             if not result.exists():
-                print(f"{name}:", flush=True)
-                if strategy == INDEPENDENT:
-                    row = run_independent(seed, objective)
-                else:
-                    row = run(seed, objective, strategy)
-                if row is not None:
-                    draft = CHECKPOINTS / result.name
+                print(f"{result.stem}:", flush=True)
+                if (row := make_row()) is not None:
+                    draft = CHECKPOINTS / f"{name}.json"
                     draft.write_text(json.dumps(row, indent=1) + "\n")
                     draft.replace(result)
     except Timeout:
-        print(f"{name}: runs in another process")
+        print(f"{result.stem}: runs in another process")
 
 
 def settings(seed: int, objective: str, strategy: str) -> Params:
     """Those of params.yaml, over a wider range of widths and for longer."""
     params = read_params()
-    search = params.search.model_copy(update={"strategy": strategy, "objective": objective})
+    kind = "joslim" if strategy == INDEPENDENT else strategy
+    search = params.search.model_copy(update={"strategy": kind, "objective": objective})
     network = params.network.model_copy(update={"min_width": MIN_WIDTH})
     training = params.training.model_copy(update={"epochs": EPOCHS})
     changed = {"seed": seed, "search": search, "network": network, "training": training}
     return params.model_copy(update=changed)
 
 
-def run(seed: int, objective: str, strategy: str) -> dict[str, Any]:
+def run(params: Params) -> dict[str, Any]:
     """Train one supernet, measure its front, and fine-tune its best at three costs."""
-    params, info = settings(seed, objective, strategy), DataInfo.load()
+    info = DataInfo.load()
     trainer = make_trainer(params, params.network_spec(len(info.classes), info.mean, info.std))
     start = time.perf_counter()
     steps = trainer.run(CHECKPOINTS / _weights(params, info) / "checkpoint.pt")
@@ -120,7 +122,8 @@ def run(seed: int, objective: str, strategy: str) -> dict[str, Any]:
     found = map(parse_widths, front["widths"])
     front["test_top1"] = [_top1(subnetworks.get(widths), test) for widths in found]
     row: dict[str, Any] = {
-        "strategy": strategy, "objective": objective, "seed": seed, "steps": trainer.num_steps,
+        "strategy": params.search.strategy, "objective": params.search.objective,
+        "seed": params.seed, "steps": trainer.num_steps,
         "commit": git("rev-parse", "--short=12", "HEAD"), "minutes": minutes,
         **front_metrics(table, cost),
         "test_hypervolume": hypervolume(front, "test_top1"),
@@ -139,7 +142,7 @@ def run(seed: int, objective: str, strategy: str) -> dict[str, Any]:
             params.training,
             epochs=params.finetune.epochs,
             learning_rate=params.finetune.learning_rate,
-            seed=seed,
+            seed=params.seed,
         ):
             pass
         row |= {
@@ -158,14 +161,14 @@ def _weights(params: Params, info: DataInfo) -> str:
     return training_key(params, info)
 
 
-def run_independent(seed: int, objective: str) -> dict[str, Any] | None:
+def run_independent(params: Params) -> dict[str, Any] | None:
     """Train dense networks at the widths that `run` found for ``joslim``; None before that."""
+    objective, seed = params.search.objective, params.seed
     found = RESULTS / f"{objective}-joslim-{seed}.json"
     if not found.exists():
         print("  waits for joslim's widths; run this again")
         return None
     joslim, info = json.loads(found.read_text()), DataInfo.load()
-    params = settings(seed, objective, "joslim")
     network = params.network_spec(len(info.classes), info.mean, info.std).build()
     use_suitable_threads(network, params.training.batch_size)
     train, test = load_split("train"), load_split("test")
