@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
 from joslim.data import Images, TrainingStream
 from joslim.device import training_device, training_precision
@@ -84,6 +85,8 @@ def finetune(
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
         optimizer.zero_grad()
         loss.backward()
+        if config.max_gradient_norm is not None:
+            clip_grad_norm_(model.parameters(), config.max_gradient_norm)
         optimizer.step()
         if step in checks and (latest := top1()) > val_top1:
             val_top1, best = latest, snapshot()

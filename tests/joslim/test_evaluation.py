@@ -114,6 +114,19 @@ def test_finetuning_computes_in_the_precision_of_training():
     assert weights["bfloat16"] == {torch.float32}
 
 
+def test_finetuning_clips_gradients_as_training_does():
+    torch.manual_seed(0)
+    model = spec().build().extract(spec().build().space.smallest)
+    next(
+        finetune(
+            model, data(), data(), config(max_gradient_norm=1e-4),
+            epochs=1, learning_rate=0.05, seed=0,
+        )
+    )  # fmt: skip
+    length = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()]).item()
+    assert length == pytest.approx(1e-4, rel=1e-3)
+
+
 def spec() -> NetworkSpec:
     return NetworkSpec("resnet8-half", 10, 1, 12, (0.3,), (0.4,), 0.42, None)
 
