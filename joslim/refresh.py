@@ -50,13 +50,15 @@ def refresh_history(
 
     Source: Joslim, section 3.2. Deviates: there all are measured every time, by labels.
     """
+    if not visited:
+        return []
     history = strategy.history
     last = dict(zip(history.widths, history.losses.tolist(), strict=True))
     known = [widths for widths in visited if widths in last]
     new = [widths for widths in visited if widths not in last]
     in_turns = [widths for pair in zip_longest(new, known) for widths in pair if widths is not None]
     macs = costs.macs(network)
-    spent = len(images) * (macs.full + np.cumsum([macs(widths) for widths in in_turns]))
+    spent = len(images) * (macs.full + macs(torch.tensor(in_turns, dtype=torch.float64)).cumsum(0))
     chosen = in_turns[: max(FEWEST, int((spent <= max_macs).sum()))]
     mine = chosen[distributed.rank() :: distributed.size()]
     with batch_statistics(network):

@@ -42,7 +42,7 @@ class Progress:
         full_loss: On the labels, in nats.
         smallest_loss: Of the smallest network, to labels and the full one's predictions.
         proposals_loss: Mean over the proposals, likewise.
-        num_visited: Width configurations trained so far.
+        num_visited: Width configurations with known losses or in training now.
         history_hypervolume: Of their losses in the latest round of proposals, as
             `Trainer.history_hypervolume`.
     """
@@ -173,11 +173,13 @@ class Trainer:
         return [self._proposals[(first + i) % count] for i in range(self.config.num_proposals)]
 
     def _macs_of_refresh(self) -> float:
-        """Allowed for each round: a fraction of those of training at the present proposals."""
-        proposals = [self._macs(widths) for widths in self._proposals] or [0]
-        ends = self._macs(self.network.space.full) + self._macs(self.network.space.smallest)
+        """Allowed for each round: a fraction of those of training at visited widths."""
+        visited = torch.tensor(self._visited, dtype=torch.float64)
+        proposal = self._macs(visited).mean().item() if self._visited else 0.0
         # A backward pass takes two forward ones.
-        per_image = 3 * (ends + self.config.num_proposals * sum(proposals) / len(proposals))
+        per_image = 3 * (
+            self._macs.full + self._macs.smallest + self.config.num_proposals * proposal
+        )
         of_training = self.config.steps_per_proposal * self.config.batch_size * per_image
         return self.config.refresh_fraction * of_training
 

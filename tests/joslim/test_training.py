@@ -17,6 +17,7 @@ from joslim.data import ImageSet
 from joslim.errors import CheckpointError, DataError, DivergenceError
 from joslim.losses import adaptive_alpha_divergence
 from joslim.optimisation import learning_rate_at
+from joslim.refresh import refresh_history
 from joslim.training import Trainer, sandwich_step
 from joslim.training_config import TrainingConfig
 
@@ -263,6 +264,29 @@ def test_history_holds_every_visited_width_under_the_final_weights():
     assert len(steps) == run.num_steps == 14
     assert steps[-1].num_visited == len(run.strategy.history) > 2
     assert run.strategy.history.losses.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["joslim", "two-stage"])
+def test_measuring_spends_its_share_of_training(name: str, monkeypatch: pytest.MonkeyPatch):
+    allowed: list[float] = []
+    trained: list[tuple[int, ...]] = []
+
+    def counted(*arguments, max_macs, **options):
+        allowed.append(max_macs)
+        return refresh_history(*arguments, max_macs=max_macs, **options)
+
+    def noted(network, images, labels, widths_list, **options):
+        trained.extend([network.space.full, *widths_list])
+        return sandwich_step(network, images, labels, widths_list, **options)
+
+    monkeypatch.setattr(training, "refresh_history", counted)
+    monkeypatch.setattr(training, "sandwich_step", noted)
+    run = trainer(name, num_proposals=1, proposals_per_round=1, steps_per_proposal=2)
+    list(run.run())
+    macs = costs.macs(run.network)
+    spent = 3 * run.config.batch_size * sum(macs(widths) for widths in trained)
+    assert sum(allowed) == pytest.approx(spent, rel=0.2)
+    assert len(allowed) == (8 if name == "joslim" else 1)
 
 
 def test_steps_of_a_round_take_turns_among_its_proposals(monkeypatch: pytest.MonkeyPatch):
