@@ -61,7 +61,7 @@ def main() -> None:
                 loss = F.cross_entropy(logits, goal).item()
                 found.setdefault((name, count), []).append(loss)
     position = np.log(found.pop(("cost",)))
-    left = {key: _residual(position, np.array(values)) for key, values in found.items()}
+    left = {key: beyond_cost(position, np.array(values)) for key, values in found.items()}
     print("| images | by labels: loss on `val` | error | by predictions: loss on `val` | error |")
     print("|---:|---:|---:|---:|---:|")
     for count in counts:
@@ -89,8 +89,8 @@ def _logits(
         return network(images, widths or network.space.full)
 
 
-def _residual(position: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """What a polynomial in ``position`` leaves of ``values``."""
+def beyond_cost(position: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """What a polynomial in ``position``, the logarithm of the cost, leaves of ``values``."""
     return values - np.polyval(np.polyfit(position, values, DEGREE), position)
 
 
