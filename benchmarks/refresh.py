@@ -5,7 +5,8 @@
 trains with the settings of params.yaml on the images prepared by stage ``prepare``. At every round
 it also measures all past width configurations under the same weights, which the training does not
 see, and compares: rank correlation over all, the same after what follows from the cost has been
-taken away, and the median error of those that were corrected instead of measured. Prints a Markdown table by quarter of the training.
+taken away, and the median error of those that were corrected instead of measured. Prints a
+Markdown table by quarter of the training.
 """
 
 import os
