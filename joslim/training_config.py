@@ -65,9 +65,9 @@ class TrainingConfig(BaseModel):
     """Steps between two rounds of proposals (the paper's tau); strategies that learn nothing while
     training draw at every step."""
     refresh_images: int = Field(ge=2)
-    """Training images held out to re-measure past width configurations."""
+    """Training images held out to measure width configurations by."""
     refresh_fraction: float = Field(gt=0, le=1)
-    """Share of the training's multiply-accumulates that re-measuring may take."""
+    """Share of the training's multiply-accumulates that this may take."""
     checkpoint_steps: int = Field(ge=1)
     """Most steps between two checkpoints."""
     checkpoint_minutes: float = Field(gt=0)
