@@ -18,6 +18,9 @@ from joslim.widths import Widths
 FEWEST = 4
 """Width configurations that are measured whatever it costs."""
 
+STEADY = 2
+"""Imagined width configurations whose losses kept their distances since they were measured."""
+
 
 @torch.no_grad()
 def refresh_history(
@@ -67,7 +70,8 @@ def refresh_history(
     found = distributed.from_all(dict(zip(mine, losses, strict=True)))
     today = {widths: found[widths] for widths in chosen}
     rest = [widths for widths in known if widths not in today]
-    slope, offset = _line([(last[w], loss) for w, loss in today.items() if w in last])
+    pairs = [(last[w], loss) for w, loss in today.items() if w in last]
+    slope, offset = _line(pairs, spread=float(np.std([last[w] for w in known] or [0.0])))
     for widths, loss in today.items():
         strategy.tell(widths, loss)
     for widths in rest:
@@ -75,11 +79,17 @@ def refresh_history(
     return [*rest, *today]
 
 
-def _line(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Slope, never negative, and offset of the least-squares line through ``(last, today)``."""
+def _line(pairs: Sequence[tuple[float, float]], spread: float) -> tuple[float, float]:
+    """Slope, never negative, and offset of the line through ``(last, today)``.
+
+    Least squares, beside `STEADY` imagined pairs of slope 1 whose last losses have this spread: few
+    pairs, or pairs of much the same loss, say little about a slope.
+    """
     if not pairs:
         return 1.0, 0.0
     last, today = np.array(pairs).T
-    spread = last.var()
-    slope = max(((last - last.mean()) * (today - today.mean())).mean() / spread, 0) if spread else 1
+    apart, change = last - last.mean(), today - last
+    steady = STEADY * spread**2
+    fall = (apart @ change) / (apart @ apart + steady) if steady else 0.0
+    slope = max(1 + fall, 0.0)
     return float(slope), float(today.mean() - slope * last.mean())

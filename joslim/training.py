@@ -164,8 +164,8 @@ class Trainer:
         if distributed.rank() == 0:
             self._proposals = [self.strategy.ask() for _ in range(self._proposed_together)]
         self._proposals = distributed.from_first(self._proposals)
-        visited = list(dict.fromkeys([*self._proposals, *self._visited]))
-        self._visited = visited[: self._most_visited]
+        visited = list(dict.fromkeys([*self._visited, *self._proposals]))
+        self._visited = visited[-self._most_visited :]
 
     def _turn(self) -> list[Widths]:
         """The proposals to be trained in this step."""

@@ -1,5 +1,6 @@
 """Today's losses: measured where the budget reaches, corrected where it does not."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -7,7 +8,7 @@ from torch import Tensor
 import joslim
 from joslim import costs, search
 from joslim.calibration import batch_statistics
-from joslim.refresh import FEWEST, refresh_history
+from joslim.refresh import FEWEST, _line, refresh_history
 from joslim.search import Strategy
 from joslim.slimmable_network import SlimmableNetwork
 from joslim.widths import Widths
@@ -56,10 +57,21 @@ def test_the_rest_follow_the_line_of_those_measured_again(
     visited = some_widths(network, 10)
     today = {widths: true_loss(network, widths) for widths in visited}
     for widths, loss in today.items():
-        strategy.tell(widths, 2 * loss + 1)
+        strategy.tell(widths, loss + 1)
     order = refresh_history(network, strategy, visited, IMAGES, max_macs=1)
     assert order == [*visited[FEWEST:], *visited[:FEWEST]]
     assert told(strategy) == pytest.approx(today, rel=1e-4)
+
+
+def test_the_line_is_least_squares_beside_pairs_that_kept_their_distances() -> None:
+    last = np.linspace(1, 2, 1000)
+    slope, offset = _line([(x, 0.5 * x + 0.3) for x in last], spread=last.std())
+    assert (slope, offset) == pytest.approx((0.5, 0.3), abs=0.01)
+    slope, offset = _line([(1.0, 0.8), (1.001, 0.7)], spread=0.5)
+    assert slope == pytest.approx(1, abs=1e-3)
+    assert slope * 1.0005 + offset == pytest.approx(0.75)
+    assert _line([(1.0, 0.8), (1.0, 0.7)], spread=0.0) == pytest.approx((1, -0.25))
+    assert _line([(1.0, 2.0), (2.0, 1.0)], spread=0.1)[0] >= 0
 
 
 def test_new_and_known_ones_take_turns_and_the_other_new_ones_are_forgotten(
