@@ -95,9 +95,9 @@ class Problem:
 def main() -> None:
     rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     known = {(row["groups"], row["seed"], row["method"]) for row in rows}
-    for case in product(GROUPS, SEEDS, METHODS):
-        if case not in known:
-            rows.append(run(*case))
+    for method, groups, seed in product(METHODS, GROUPS, SEEDS):
+        if (groups, seed, method) not in known:
+            rows.append(run(groups, seed, method))
             RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
             print(rows[-1], flush=True)
     print(summary(pd.DataFrame(rows)))
@@ -178,7 +178,7 @@ def summary(rows: pd.DataFrame) -> str:
     """Mean ± standard deviation over the seeds, in Markdown."""
     lines = ["| groups | method | seeds | hypervolume regret | seconds per proposal |"]
     lines.append("|---:|---|---:|---:|---:|")
-    for (groups, method), found in rows.groupby(["groups", "method"], sort=False):
+    for (groups, method), found in rows.groupby(["groups", "method"]):
         regret, seconds = found["regret"], found["seconds_per_proposal"].mean()
         lines.append(
             f"| {groups} | {method} | {len(found)} | {regret.mean():.4f} ± {regret.std():.4f} "
