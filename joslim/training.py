@@ -131,8 +131,8 @@ class Trainer:
         """Train to the end, yielding after every step; from ``checkpoint`` if it exists.
 
         Afterwards the network has the averaged weights, if there are any, and the strategy's
-        history holds the losses under the final weights. Of several processes all measure, but
-        the first one alone proposes and saves.
+        history holds losses under the final weights, as `refresh_history` tells them. Of several
+        processes all measure, but the first one alone proposes and saves.
 
         Raises:
             CheckpointError: If the checkpoint and the one before it are damaged.
