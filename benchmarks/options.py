@@ -23,9 +23,9 @@ from pipelines.params import Params
 RESULTS = Path("benchmarks/results/options")
 OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "as in params.yaml": {},
-    "weight_average 0.99": {"training": {"weight_average": 0.99}},
+    "weight_average 0.97": {"training": {"weight_average": 0.97}},
     "distillation_teacher average": {
-        "training": {"weight_average": 0.99, "distillation_teacher": "average"}
+        "training": {"weight_average": 0.97, "distillation_teacher": "average"}
     },
     "distillation_divergence alpha": {"training": {"distillation_divergence": "alpha"}},
     "max_gradient_norm 1": {"training": {"max_gradient_norm": 1.0}},

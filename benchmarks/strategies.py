@@ -99,10 +99,10 @@ def settings(seed: int, objective: str, strategy: str) -> Params:
     """Those of params.yaml, over a wider range of widths and for longer."""
     params = read_params()
     kind = "joslim" if strategy == INDEPENDENT else strategy
-    search = params.search.model_copy(update={"strategy": kind, "objective": objective})
+    searched = params.search.model_copy(update={"strategy": kind, "objective": objective})
     network = params.network.model_copy(update={"min_width": MIN_WIDTH})
     training = params.training.model_copy(update={"epochs": EPOCHS})
-    changed = {"seed": seed, "search": search, "network": network, "training": training}
+    changed = {"seed": seed, "search": searched, "network": network, "training": training}
     return params.model_copy(update=changed)
 
 

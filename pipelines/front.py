@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from joslim import costs, pareto
 from joslim.calibration import recalibrate_batchnorm
@@ -102,12 +102,10 @@ class Subnetworks:
         """The results of one of `get_all` on ``images``, in float32."""
         return measure(model, images.batches(BATCH, self.device))
 
-    def tell(self, strategy: Strategy, widths: Widths, refresh_images: int) -> None:
-        """Tell ``strategy`` the loss of ``widths`` as it is measured in training."""
-        held_out = self._train.subset(slice(refresh_images)).in_memory()
+    def held_out(self, num_images: int) -> Tensor:
+        """The images by which training measures widths, where the supernet now is as well."""
         self.network.to(self.device)
-        images = unit_range(held_out.images, self.device)
-        refresh_history(self.network, strategy, [widths], images)
+        return unit_range(self._train.subset(slice(num_images)).in_memory().images, self.device)
 
     def latencies_ms(self, widths_list: Sequence[Widths]) -> list[float]:
         """Measured on the CPU on one image, in the memory format in which models are served."""
@@ -160,11 +158,14 @@ def _measured(
         together, unmeasured = unmeasured[:TOGETHER], unmeasured[TOGETHER:]
         for widths, model in zip(together, subnetworks.get_all(together), strict=True):
             yield widths, sources[widths], subnetworks.measure(model, val)
+    if not targets:
+        return
+    held_out = subnetworks.held_out(params.training.refresh_images)
     for target in targets:
         widths = strategy.ask(target_cost=target)
         if widths not in sources:
             sources[widths] = "proposed"
-            subnetworks.tell(strategy, widths, params.training.refresh_images)
+            refresh_history(subnetworks.network, strategy, [widths], held_out)
             yield widths, "proposed", subnetworks.measure(subnetworks.get(widths), val)
 
 
