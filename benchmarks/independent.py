@@ -2,10 +2,12 @@
 
 import torch
 from torch import nn
+from torch.nn.utils import clip_grad_norm_
 
+from joslim.averaging import averaged
 from joslim.calibration import recalibrate_batchnorm
 from joslim.data import Images, TrainingStream
-from joslim.device import training_device
+from joslim.device import training_device, training_precision
 from joslim.memory_format import fast_memory_format
 from joslim.optimisation import learning_rate_at, make_optimizer
 from joslim.sandwich import sandwich_step
@@ -25,7 +27,8 @@ def train_independently(
 ) -> nn.Module:
     """Train ``model`` from fresh weights as the full width of a supernet is trained.
 
-    The same steps, images, schedule, optimiser and statistics of batch norm; no other widths.
+    The same steps, images, schedule, optimiser, precision, averaging and statistics of batch norm;
+    no other widths.
     """
     torch.manual_seed(seed)
     reset_parameters(model)
@@ -39,6 +42,8 @@ def train_independently(
         device=device,
     )
     optimizer = make_optimizer(model, config)
+    average = averaged(model, config.weight_average) if config.weight_average else None
+    precision = training_precision(config.precision, device)
     for step in track(range(num_steps), "independent training", num_steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(step, num_steps, config)
@@ -50,8 +55,15 @@ def train_independently(
             labels,
             [],
             label_smoothing=config.label_smoothing,
+            precision=precision,
         )
+        if config.max_gradient_norm is not None:
+            clip_grad_norm_(model.parameters(), config.max_gradient_norm)
         optimizer.step()
+        if average is not None:
+            average.update_parameters(model)
+    if average is not None:
+        model.load_state_dict(average.module.state_dict())
     batches = data.subset(slice(calibration_images)).batches(BATCH, device)
     recalibrate_batchnorm([model], (images for images, _ in batches))
     return model

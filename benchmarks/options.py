@@ -23,10 +23,8 @@ from pipelines.params import Params
 RESULTS = Path("benchmarks/results/options")
 OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "as in params.yaml": {},
-    "weight_average 0.97": {"training": {"weight_average": 0.97}},
-    "distillation_teacher average": {
-        "training": {"weight_average": 0.97, "distillation_teacher": "average"}
-    },
+    "weight_average 0": {"training": {"weight_average": 0.0}},
+    "distillation_teacher average": {"training": {"distillation_teacher": "average"}},
     "distillation_divergence alpha": {"training": {"distillation_divergence": "alpha"}},
     "max_gradient_norm 1": {"training": {"max_gradient_norm": 1.0}},
     "num_initial 200": {"search": {"num_initial": 200}},
