@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 from joslim.averaging import averaged
-from joslim.calibration import recalibrate_batchnorm
+from joslim.calibration import even_batch, recalibrate_batchnorm
 from joslim.data import Images, TrainingStream
 from joslim.device import training_device, training_precision
 from joslim.memory_format import fast_memory_format
@@ -64,7 +64,8 @@ def train_independently(
             average.update_parameters(model)
     if average is not None:
         model.load_state_dict(average.module.state_dict())
-    batches = data.subset(slice(calibration_images)).batches(BATCH, device)
+    calibration = data.subset(slice(calibration_images))
+    batches = calibration.batches(even_batch(len(calibration), BATCH), device)
     recalibrate_batchnorm([model], (images for images, _ in batches))
     return model
 

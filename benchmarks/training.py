@@ -1,4 +1,4 @@
-"""What joint training costs: against dense networks, in plain float32, in memory, for its data.
+"""What joint training costs: against dense networks and plain float32, in memory, for its data.
 
     python -m benchmarks.training
 
@@ -54,6 +54,11 @@ def main() -> None:
     print("|---|---:|")
     for name in CASES:
         print(f"| `{name}` | {two_processes(name):.2f} × |", flush=True)
+    print("\n| network | full width by `torch.compile`, against eager | compiling took |")
+    print("|---|---:|---:|")
+    for name in CASES:
+        ratio, seconds = compiled(name)
+        print(f"| `{name}` | {ratio:.2f} × | {seconds:.0f} s |", flush=True)
     print("\n" + ", ".join(f"{key} {value}" for key, value in machine.describe().items()))
 
 
@@ -144,6 +149,24 @@ def _process(rank: int, size: int, name: str, store: str, result: str) -> None:
         Path(result).write_text(str(median))
     if size > 1:
         dist.destroy_process_group()
+
+
+def compiled(name: str) -> tuple[float, float]:
+    """Time of the full network's passes by `torch.compile` over eager; seconds to compile."""
+    network, images, labels, _ = case(name)
+    eager = network.extract(network.space.full)
+    fast = torch.compile(eager)
+
+    def passes(model: Callable[[Tensor], Tensor]) -> None:
+        with torch.autocast("cpu", PRECISION):
+            logits = model(images)
+        F.cross_entropy(logits.float(), labels).backward()
+
+    start = time.perf_counter()
+    passes(fast)
+    seconds = time.perf_counter() - start
+    fused, plain = in_turns(lambda: passes(fast), lambda: passes(eager))
+    return fused / plain, seconds
 
 
 def step(

@@ -30,6 +30,11 @@ def batch_statistics(model: nn.Module, *, track: bool = False) -> Iterator[None]
             module.training = training
 
 
+def even_batch(num_images: int, most: int) -> int:
+    """The batch size, at most ``most``, that leaves no last batch much smaller than the others."""
+    return -(-num_images // -(-num_images // most))
+
+
 @torch.no_grad()
 def recalibrate_batchnorm(models: Sequence[nn.Module], batches: Iterable[Tensor]) -> None:
     """Replace running statistics by their plain average over ``batches``, in place.
@@ -37,8 +42,8 @@ def recalibrate_batchnorm(models: Sequence[nn.Module], batches: Iterable[Tensor]
     Args:
         models: Dense networks, recalibrated in one pass over the data; left in eval mode, their
             weights unchanged.
-        batches: Images of the training split, ``(batch, channels, height, width)`` each, all
-            of one size so that every image counts alike.
+        batches: Images of the training split, ``(batch, channels, height, width)`` each. Every
+            batch counts alike: `even_batch` gives sizes by which every image does, too.
 
     Source: Yu and Huang, Universally Slimmable Networks, 2019, section 3.4.
     """

@@ -22,8 +22,8 @@ def previous(path: Path) -> Path:
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write ``state``, followed by its SHA-256 digest, and keep what was there as `previous`.
 
-    A crash at any moment leaves at least one whole checkpoint, if there was one. On a full disk it
-    warns, and the old ones stay.
+    A crash at any moment leaves at least one whole checkpoint, if there was one: a damaged one is
+    not kept. On a full disk it warns, and the old ones stay.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -42,7 +42,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
             stacklevel=2,
         )
         return
-    if path.exists():
+    if path.exists() and _state(path) is not None:
         path.replace(previous(path))
     draft.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
@@ -62,9 +62,7 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     """
     found = [file for file in (path, previous(path)) if file.exists()]
     for file in found:
-        content = file.read_bytes()
-        state, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
-        if hashlib.sha256(state).digest() == digest:
+        if (state := _state(file)) is not None:
             return torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
         warnings.warn(f"checkpoint {file} is damaged: its digest is wrong", stacklevel=2)
     if not found:
@@ -72,3 +70,10 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     raise CheckpointError(
         f"checkpoint {' and '.join(map(str, found))} is damaged; delete it to train from the start"
     )
+
+
+def _state(file: Path) -> bytes | None:
+    """What was written before the digest; None if that says it is damaged."""
+    content = file.read_bytes()
+    state, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
+    return state if hashlib.sha256(state).digest() == digest else None

@@ -26,6 +26,7 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor, fx
 
+from joslim import distributed
 from joslim.costs import Cost
 from joslim.device import processor
 from joslim.evaluation import latency_ms
@@ -85,10 +86,17 @@ class Latency(Cost):
 def load_or_measure(network: SlimmableNetwork, cache: Path) -> Latency:
     """The latency of ``network`` on this device; measured if ``cache`` does not hold it yet.
 
+    Of processes that train together the first one looks and measures; all get the same.
+
     Args:
         network: On the CPU.
         cache: Folder of measured tables, one for each network, processor and version of PyTorch.
     """
+    table = _load_or_measure(network, cache) if distributed.rank() == 0 else {}
+    return Latency(network, LatencyTable(**distributed.from_first(table)))
+
+
+def _load_or_measure(network: SlimmableNetwork, cache: Path) -> dict[str, Any]:
     trace = network.trace
     content = [device(), trace.input_shape, trace.groups, trace.operations]
     file = cache / f"{hashlib.sha256(repr(content).encode()).hexdigest()[:16]}.json"
@@ -97,7 +105,8 @@ def load_or_measure(network: SlimmableNetwork, cache: Path) -> Latency:
         draft = file.with_suffix(".draft")
         draft.write_text(json.dumps(asdict(measure(network)), indent=1) + "\n")
         draft.replace(file)
-    return Latency(network, LatencyTable(**json.loads(file.read_text())))
+    table: dict[str, Any] = json.loads(file.read_text())
+    return table
 
 
 def device() -> str:

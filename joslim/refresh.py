@@ -18,6 +18,9 @@ from joslim.widths import Widths
 FEWEST = 4
 """Width configurations that are measured whatever it costs."""
 
+TOGETHER = 512
+"""Most images of one forward pass."""
+
 STEADY = 2
 """Imagined width configurations whose losses kept their distances since they were measured."""
 
@@ -45,8 +48,10 @@ def refresh_history(
 
     Args:
         visited: The longest unmeasured first.
-        images: One batch of held-out training images in [0, 1]; batch norm uses its statistics.
-        max_macs: Multiply-accumulates to spend; by default all are measured.
+        images: Held-out training images in [0, 1]. Batch norm uses the statistics of at most 512
+            at a time, more of which would not fit a GPU.
+        max_macs: Multiply-accumulates to spend, of all processes; by default all are measured. At
+            least four width configurations are, whatever it costs.
 
     Returns:
         Those of ``visited`` that are known now, in the order for the next call.
@@ -61,13 +66,11 @@ def refresh_history(
     new = [widths for widths in visited if widths not in last]
     in_turns = [widths for pair in zip_longest(new, known) for widths in pair if widths is not None]
     macs = costs.macs(network)
-    spent = len(images) * (macs.full + macs(torch.tensor(in_turns, dtype=torch.float64)).cumsum(0))
+    measured = macs(torch.tensor(in_turns, dtype=torch.float64)).cumsum(0)
+    spent = len(images) * (distributed.size() * macs.full + measured)
     chosen = in_turns[: max(FEWEST, int((spent <= max_macs).sum()))]
     mine = chosen[distributed.rank() :: distributed.size()]
-    with batch_statistics(network):
-        predicted = network(images, network.space.full).softmax(dim=1)
-        losses = [F.cross_entropy(network(images, widths), predicted).item() for widths in mine]
-    found = distributed.from_all(dict(zip(mine, losses, strict=True)))
+    found = distributed.from_all(dict(zip(mine, _losses(network, mine, images), strict=True)))
     today = {widths: found[widths] for widths in chosen}
     rest = [widths for widths in known if widths not in today]
     pairs = [(last[w], loss) for w, loss in today.items() if w in last]
@@ -77,6 +80,20 @@ def refresh_history(
     for widths in rest:
         strategy.tell(widths, slope * last[widths] + offset)
     return [*rest, *today]
+
+
+def _losses(
+    network: SlimmableNetwork, widths_list: Sequence[Widths], images: Tensor
+) -> list[float]:
+    """Cross-entropy of each to the full network's predictions, mean over the images."""
+    losses = [0.0] * len(widths_list)
+    with batch_statistics(network):
+        for part in images.tensor_split(-(-len(images) // TOGETHER)):
+            predicted = network(part, network.space.full).softmax(dim=1)
+            for i, widths in enumerate(widths_list):
+                loss = F.cross_entropy(network(part, widths), predicted).item()
+                losses[i] += len(part) / len(images) * loss
+    return losses
 
 
 def _line(pairs: Sequence[tuple[float, float]], spread: float) -> tuple[float, float]:

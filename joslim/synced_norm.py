@@ -28,7 +28,7 @@ class _Synced(_BatchNorm):
         moments = torch.stack([mean, var + mean.square()])
         dist.all_reduce(moments)
         mean, square = moments / dist.get_world_size()
-        var = square - mean.square()
+        var = (square - mean.square()).clamp_min(0)
         self._follow(mean, var, x.numel() // x.shape[1] * dist.get_world_size())
         return _Normalise.apply(x, mean, var, self.weight, self.bias, self.eps)
 

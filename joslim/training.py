@@ -203,7 +203,7 @@ class Trainer:
         self.history_hypervolume = self.strategy.hypervolume(self._guess_loss)
 
     def _train_step(self) -> Progress:
-        torch.manual_seed(self._seed + self.step)
+        torch.manual_seed(self._seed + self.step + distributed.rank() * self.num_steps)
         learning_rate = learning_rate_at(self.step, self.num_steps, self.config)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate

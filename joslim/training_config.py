@@ -67,7 +67,8 @@ class TrainingConfig(BaseModel):
     refresh_images: int = Field(ge=2)
     """Training images held out to measure width configurations by."""
     refresh_fraction: float = Field(gt=0, le=1)
-    """Share of the training's multiply-accumulates that this may take."""
+    """Share of the training's multiply-accumulates that this may take; at least four are measured
+    a round."""
     checkpoint_steps: int = Field(ge=1)
     """Most steps between two checkpoints."""
     checkpoint_minutes: float = Field(gt=0)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 from joslim.errors import BudgetError
 
@@ -32,7 +33,7 @@ class Quantity:
     example: str
 
     def format(self, value: float) -> str:
-        """``value`` (in the unit of `column`) for people: ``11.8M``, ``4.00 MiB``, ``3.10 ms``."""
+        """``value`` (in the unit of `column`) for people: ``11.8M``, ``4 MiB``, ``3.10 ms``."""
         if self.units is _MILLISECONDS:
             return f"{value:.2f} ms"
         binary = self.units is _BYTES
@@ -88,7 +89,7 @@ class Limit:
                 f"budget {self}: the full network's {self.quantity.name} is not known; "
                 f"expected an absolute limit such as {self.quantity.example}"
             )
-        return full * self.amount / 100
+        return float(Fraction(full) * Fraction(self.amount) / 100)
 
 
 Budget = tuple[Limit, ...]

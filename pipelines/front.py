@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from joslim import costs, pareto
-from joslim.calibration import recalibrate_batchnorm
+from joslim.calibration import even_batch, recalibrate_batchnorm
 from joslim.costs import Cost
 from joslim.data import Images
 from joslim.data.images import unit_range
@@ -59,8 +59,10 @@ def main() -> None:
         full = candidates[candidates["source"] == "full"].iloc[0]
         full_costs = {column: float(full[column]) for column in EXACT}
         found = [parse_widths(widths) for widths in front["widths"]]
-        *latencies, full_latency = subnetworks.latencies_ms([*found, network.space.full])
-        front["latency_ms"], full_costs["latency_ms"] = latencies, full_latency
+        timed = list(dict.fromkeys([*found, network.space.full]))
+        latencies = dict(zip(timed, subnetworks.latencies_ms(timed), strict=True))
+        front["latency_ms"] = [latencies[widths] for widths in found]
+        full_costs["latency_ms"] = latencies[network.space.full]
         metrics = front_metrics(candidates, cost)
         _write(front[COLUMNS], candidates.drop(columns="on_front"), full_costs, metrics)
         run.metrics({k: v for k, v in metrics.items() if not isinstance(v, str)})
@@ -94,7 +96,8 @@ class Subnetworks:
         models = [self.network.extract(widths) for widths in widths_list]
         for model in models:
             model.to(self.device).to(memory_format=fast_memory_format(model))
-        batches = self._calibration.batches(BATCH, self.device)
+        size = even_batch(len(self._calibration), BATCH)
+        batches = self._calibration.batches(size, self.device)
         recalibrate_batchnorm(models, (images for images, _ in batches))
         return models
 

@@ -18,7 +18,7 @@ from joslim.checkpoint import previous
 from joslim.storage import NetworkSpec, save_supernet
 from joslim.threads import use_suitable_threads
 from joslim.training import Progress, Trainer
-from pipelines import paths, tracking
+from pipelines import objective, paths, tracking
 from pipelines.curve import Curve
 from pipelines.objective import make_strategy
 from pipelines.params import Params, load_params
@@ -92,7 +92,8 @@ def train(params: Params, info: DataInfo) -> None:
 def training_key(params: Params, info: DataInfo) -> str:
     """Names the checkpoint: the same for all runs that would train the same weights.
 
-    So it follows from parameters, data, and code: this project's, and the user's own network's.
+    So it follows from parameters, data, and code: the library's, that of this stage, and of the
+    user's own network.
     """
     sections = params.model_dump(
         mode="json",
@@ -103,6 +104,7 @@ def training_key(params: Params, info: DataInfo) -> str:
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     own_network = paths.INPUTS / "network.json"
     code = sorted(Path(joslim.__file__).parent.rglob("*.py"))
+    code += [Path(__file__), Path(objective.__file__)]
     for file in [*code, *([own_network] if own_network.exists() else [])]:
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

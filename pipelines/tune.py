@@ -1,7 +1,8 @@
 """Search training hyperparameters for the best front: ``python -m pipelines.tune``.
 
 Hyperopt's TPE proposes; a trial trains a supernet for a few epochs and is worth its front's
-hypervolume on ``val``. Finished trials are kept: an interrupted search goes on where it stopped.
+hypervolume on ``val``, or 0 if its loss is no longer finite. Finished trials are kept: an
+interrupted search goes on where it stopped.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from hyperopt import JOB_STATE_DONE, STATUS_OK, Trials, hp, space_eval, tpe
 from hyperopt.base import Domain
 from rich.table import Table
 
+from joslim.errors import DivergenceError
 from pipelines import paths, tracking
 from pipelines.front import Subnetworks, front_metrics, measure_candidates
 from pipelines.params import Params, TuneParams, load_params
@@ -37,7 +39,11 @@ def main() -> None:
             with tracking.stage_run(
                 f"trial {number}", params=chosen, data_digest=info.digest
             ) as trial:
-                hypervolume = _hypervolume(params, info, chosen, f"trial {number}")
+                try:
+                    hypervolume = _hypervolume(params, info, chosen, f"trial {number}")
+                except DivergenceError as error:
+                    console.print(f"trial {number} is worth 0: {error}")
+                    hypervolume = 0.0
                 trial.metrics({"hypervolume": hypervolume})
             study.tell(chosen, hypervolume)
             run.metrics({"best_hypervolume": study.best()["hypervolume"]}, step=number)
@@ -115,7 +121,7 @@ def _hypervolume(params: Params, info: DataInfo, chosen: Mapping[str, Any], titl
         pass
     train, images = load_split("train"), params.front.calibration_images
     subnetworks = Subnetworks(trainer.network, train, images)
-    candidates = measure_candidates(subnetworks, trainer.strategy, load_split("val"), params)
+    candidates = measure_candidates(subnetworks, trainer.strategy, load_split("val").kept(), params)
     return float(front_metrics(candidates, trainer.strategy.cost)["hypervolume"])
 
 

@@ -185,6 +185,15 @@ def test_tune_goes_on_where_it_stopped(checkout: Checkout, fashion_mnist: Path):
     checkout.write_params(tiny_params(fashion_mnist))
 
 
+def test_a_trial_that_diverges_is_worth_nothing(checkout: Checkout, fashion_mnist: Path):
+    params = tiny_params(fashion_mnist)
+    params["tune"] |= {"num_trials": 1, "learning_rate": [1e20, 1e25]}
+    checkout.write_params(params)
+    output = checkout.run(sys.executable, "-m", "pipelines.tune")
+    assert "trial 0 is worth 0: the loss of step" in " ".join(output.split())
+    checkout.write_params(tiny_params(fashion_mnist))
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [

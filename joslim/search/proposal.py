@@ -108,9 +108,9 @@ def propose(
 
     Args:
         target_cost: Fraction of the full cost, between the smallest network's and 1.
-        reach: How far, along each axis of the cube, a proposal may lie from observed or uniform
-            widths that were evenly brought to its cost; from 1 on, and where the grid has
-            nothing of that cost within reach, it may lie anywhere.
+        reach: How far, along each axis of the cube, the descent may lead from observed or uniform
+            widths that were evenly brought to this cost, before the search over the grid around
+            its ends; from 1 on, and where that finds nothing of this cost, it may lead anywhere.
         avoid: Widths that are taken only if no others lie within the tolerance.
         generator: The only source of randomness.
 

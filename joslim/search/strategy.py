@@ -58,7 +58,7 @@ class Strategy(ABC):
     def ask(self, target_cost: float | None = None) -> Widths:
         """Propose widths to train next, or the best known to this strategy at a cost.
 
-        Those asked between two calls of `tell` differ, while there are others of that cost.
+        Those searched for between two calls of `tell` differ, while there are others of that cost.
         All limits hold, whatever that costs: where they forbid a target, the widths cost less.
 
         Args:

@@ -11,7 +11,7 @@ from test_training import config, data
 from torch import nn
 
 import joslim
-from joslim.calibration import batch_statistics, recalibrate_batchnorm
+from joslim.calibration import batch_statistics, even_batch, recalibrate_batchnorm
 from joslim.errors import CheckpointError, NetworkError, TracingError
 from joslim.evaluation import latencies_ms, latency_ms, measure
 from joslim.finetuning import finetune
@@ -42,6 +42,14 @@ def test_recalibrated_statistics_are_those_of_the_data():
     torch.testing.assert_close(norm.running_var, expected)
     assert norm.momentum == 0.1
     assert not model.training
+
+
+@pytest.mark.parametrize("num_images", [1, 20, 511, 512, 513, 530, 1025, 2048, 2049])
+def test_even_batches_are_at_most_a_few_images_apart(num_images: int):
+    parts = torch.arange(num_images).split(even_batch(num_images, 512))
+    sizes = [len(part) for part in parts]
+    assert max(sizes) <= 512
+    assert max(sizes) - min(sizes) < len(sizes)
 
 
 def test_networks_recalibrated_together_are_as_if_alone():

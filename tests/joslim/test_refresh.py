@@ -8,7 +8,7 @@ from torch import Tensor
 import joslim
 from joslim import costs, search
 from joslim.calibration import batch_statistics
-from joslim.refresh import FEWEST, _line, refresh_history
+from joslim.refresh import FEWEST, TOGETHER, _line, refresh_history
 from joslim.search import Strategy
 from joslim.slimmable_network import SlimmableNetwork
 from joslim.widths import Widths
@@ -100,3 +100,16 @@ def test_a_budget_buys_as_many_as_it_pays_for(
     budget = len(IMAGES) * (macs.full + sum(macs(widths) for widths in visited[:7]))
     order = refresh_history(network, strategy, visited, IMAGES, max_macs=budget)
     assert order == [*visited[7:], *visited[:7]]
+
+
+def test_many_images_are_measured_in_equal_parts(
+    network: SlimmableNetwork, strategy: Strategy
+) -> None:
+    images = torch.rand(2 * TOGETHER + 2, 1, 12, 12)
+    (widths,) = some_widths(network, 1)
+    means = []
+    for part in images.tensor_split(3):
+        refresh_history(network, strategy, [widths], part)
+        means.append(told(strategy)[widths] * len(part))
+    refresh_history(network, strategy, [widths], images)
+    assert told(strategy)[widths] == pytest.approx(sum(means) / len(images))

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 import joslim
 from joslim import costs, search, training
 from joslim.calibration import batch_statistics
-from joslim.checkpoint import save_checkpoint
+from joslim.checkpoint import load_checkpoint, save_checkpoint
 from joslim.data import ImageSet
 from joslim.errors import CheckpointError, DataError, DivergenceError
 from joslim.losses import adaptive_alpha_divergence
@@ -343,6 +343,17 @@ def test_after_damage_training_continues_from_the_checkpoint_before(tmp_path: Pa
     assert rest == curve[4:]
     told = [str(warning.message) for warning in caught]
     assert told == [] if damage == "gone" else f"{file} is damaged: its digest is wrong" in told[0]
+
+
+def test_a_damaged_checkpoint_never_replaces_the_whole_one_before(tmp_path: Path):
+    file = tmp_path / "checkpoint.pt"
+    for step in (1, 2):
+        save_checkpoint(file, {"step": step})
+    file.write_bytes(b"damaged")
+    save_checkpoint(file, {"step": 3})
+    assert load_checkpoint(file) == {"step": 3}
+    file.unlink()
+    assert load_checkpoint(file) == {"step": 1}
 
 
 def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path: Path):

@@ -41,6 +41,13 @@ def test_a_percentage_of_the_full_network_includes_exactly_that_share(percent: i
     assert limit.resolve(full=100) == percent
 
 
+def test_the_full_network_costs_no_more_than_all_of_itself() -> None:
+    (limit,) = parse_budget("latency=100%")
+    for tenths_of_microseconds in range(1, 3000):
+        latency = tenths_of_microseconds / 10_000
+        assert limit.resolve(full=latency) == latency
+
+
 def test_a_percentage_needs_the_full_networks_cost() -> None:
     (limit,) = parse_budget("latency=50%")
     with pytest.raises(BudgetError, match=r"full network's latency is not known; expected .* 5ms"):
