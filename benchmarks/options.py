@@ -26,10 +26,7 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "weight_average 0": {"training": {"weight_average": 0.0}},
     "distillation_teacher average": {"training": {"distillation_teacher": "average"}},
     "distillation_divergence alpha": {"training": {"distillation_divergence": "alpha"}},
-    "max_gradient_norm 1": {"training": {"max_gradient_norm": 1.0}},
-    "num_initial 200": {"search": {"num_initial": 200}},
-    "refresh_images 256": {"training": {"refresh_images": 256}},
-    "refresh_images 1024": {"training": {"refresh_images": 1024}},
+    "num_initial 400": {"search": {"num_initial": 400}},
 }
 
 
