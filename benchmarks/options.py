@@ -23,10 +23,10 @@ from pipelines.params import Params
 RESULTS = Path("benchmarks/results/options")
 OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "as in params.yaml": {},
-    "weight_average 0": {"training": {"weight_average": 0.0}},
     "distillation_teacher average": {"training": {"distillation_teacher": "average"}},
     "distillation_divergence alpha": {"training": {"distillation_divergence": "alpha"}},
     "num_initial 400": {"search": {"num_initial": 400}},
+    "weight_average 0": {"training": {"weight_average": 0.0}},
 }
 
 
