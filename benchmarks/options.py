@@ -21,6 +21,7 @@ from pipelines import paths
 from pipelines.params import Params
 
 RESULTS = Path("benchmarks/results/options")
+NETWORK = "resnet14-half"
 OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "as in params.yaml": {},
     "distillation_teacher average": {"training": {"distillation_teacher": "average"}},
@@ -37,7 +38,7 @@ def main() -> None:
     chosen = parser.parse_args()
     os.chdir(paths.root())
     for seed, objective, option in product(chosen.seeds, chosen.objectives, OPTIONS):
-        params = changed(strategies.settings(seed, objective, "joslim"), OPTIONS[option])
+        params = changed(strategies.settings(NETWORK, seed, objective, "joslim"), OPTIONS[option])
         name = f"{objective}-{option.replace(' ', '-')}-{seed}.json"
         strategies.run_once(RESULTS / name, partial(run, option, params))
     rows = pd.DataFrame([json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))])
@@ -53,7 +54,7 @@ def changed(params: Params, option: dict[str, dict[str, Any]]) -> Params:
 
 
 def run(option: str, params: Params) -> dict[str, Any]:
-    return {"option": option, **strategies.run(params)}
+    return {"option": option, **strategies.run(NETWORK, params)}
 
 
 def summary(rows: pd.DataFrame) -> str:

@@ -1,9 +1,9 @@
 """Joslim, the methods before it, and independent training, at equal steps.
 
-    python -m benchmarks.strategies --seeds 0 1 2 --objectives macs memory
+    python -m benchmarks.strategies --networks resnet14-half plain --seeds 0 1 2
 
 trains every strategy on the images prepared by stage ``prepare``, with the settings of params.yaml
-over a wider range of widths and for longer, and measures its front as stage ``front`` does. The
+over a wider range of widths, and measures its front as stage ``front`` does. The
 best sub-networks within 25, 50 and 75 % of the full cost are measured as they are sliced and after
 stage ``finetune``. Strategies that learn nothing while training train once for all objectives.
 ``independent`` trains dense networks from scratch at Joslim's widths, for as many steps. What is
@@ -50,12 +50,14 @@ CHECKPOINTS = paths.STATE / "benchmarks" / "strategies"
 STRATEGIES = ("joslim", "slim", "two-stage", INDEPENDENT)
 MIN_WIDTH = 0.2
 """Between params.yaml's 0.42 and 1, top-1 on these images differs by no more than among seeds."""
-EPOCHS = 6
 NUM_UNIFORM = 12
+NETWORKS = {"resnet14-half": ("resnet14-half", 6), "plain": ("benchmarks.plain_network:plain", 3)}
+"""Name for `joslim.networks.create`, and epochs."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--objectives", nargs="+", default=["macs", "memory"])
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES))
@@ -63,12 +65,11 @@ def main() -> None:
     chosen = parser.parse_args()
     os.chdir(paths.root())
     if not chosen.table:
-        for seed, objective, strategy in product(
-            chosen.seeds, chosen.objectives, chosen.strategies
-        ):
+        for case in product(chosen.networks, chosen.seeds, chosen.objectives, chosen.strategies):
+            network, seed, objective, strategy = case
             make = run_independent if strategy == INDEPENDENT else run
-            params = settings(seed, objective, strategy)
-            run_once(RESULTS / f"{objective}-{strategy}-{seed}.json", partial(make, params))
+            params = settings(network, seed, objective, strategy)
+            run_once(_result(network, objective, strategy, seed), partial(make, network, params))
     rows = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
     if not rows:
         raise SystemExit(f"{RESULTS} holds no results yet; run this without --table")
@@ -76,6 +77,10 @@ def main() -> None:
     print(summary(table))
     draw(table)
     print("\n" + ", ".join(f"{k} {v}" for k, v in rows[-1]["machine"].items()))
+
+
+def _result(network: str, objective: str, strategy: str, seed: int) -> Path:
+    return RESULTS / f"{network}-{objective}-{strategy}-{seed}.json"
 
 
 def run_once(result: Path, make_row: Callable[[], dict[str, Any] | None]) -> None:
@@ -95,18 +100,18 @@ def run_once(result: Path, make_row: Callable[[], dict[str, Any] | None]) -> Non
         print(f"{result.stem}: runs in another process")
 
 
-def settings(seed: int, objective: str, strategy: str) -> Params:
-    """Those of params.yaml, over a wider range of widths and for longer."""
-    params = read_params()
+def settings(network: str, seed: int, objective: str, strategy: str) -> Params:
+    """Those of params.yaml for one of `NETWORKS`, over a wider range of widths."""
+    params, (name, epochs) = read_params(), NETWORKS[network]
     kind = "joslim" if strategy == INDEPENDENT else strategy
     searched = params.search.model_copy(update={"strategy": kind, "objective": objective})
-    network = params.network.model_copy(update={"min_width": MIN_WIDTH})
-    training = params.training.model_copy(update={"epochs": EPOCHS})
-    changed = {"seed": seed, "search": searched, "network": network, "training": training}
+    built = params.network.model_copy(update={"name": name, "min_width": MIN_WIDTH})
+    training = params.training.model_copy(update={"epochs": epochs})
+    changed = {"seed": seed, "search": searched, "network": built, "training": training}
     return params.model_copy(update=changed)
 
 
-def run(params: Params) -> dict[str, Any]:
+def run(network: str, params: Params) -> dict[str, Any]:
     """Train one supernet, measure its front, and fine-tune its best at three costs."""
     info = DataInfo.load()
     trainer = make_trainer(params, params.network_spec(len(info.classes), info.mean, info.std))
@@ -122,8 +127,8 @@ def run(params: Params) -> dict[str, Any]:
     found = map(parse_widths, front["widths"])
     front["test_top1"] = [_top1(subnetworks.get(widths), test) for widths in found]
     row: dict[str, Any] = {
-        "strategy": params.search.strategy, "objective": params.search.objective,
-        "seed": params.seed, "steps": trainer.num_steps,
+        "network": network, "strategy": params.search.strategy,
+        "objective": params.search.objective, "seed": params.seed, "steps": trainer.num_steps,
         "commit": git("rev-parse", "--short=12", "HEAD"), "minutes": minutes,
         **front_metrics(table, cost),
         "test_hypervolume": hypervolume(front, "test_top1"),
@@ -161,24 +166,24 @@ def _weights(params: Params, info: DataInfo) -> str:
     return training_key(params, info)
 
 
-def run_independent(params: Params) -> dict[str, Any] | None:
+def run_independent(network: str, params: Params) -> dict[str, Any] | None:
     """Train dense networks at the widths that `run` found for ``joslim``; None before that."""
     objective, seed = params.search.objective, params.seed
-    found = RESULTS / f"{objective}-joslim-{seed}.json"
+    found = _result(network, objective, "joslim", seed)
     if not found.exists():
         print("  waits for joslim's widths; run this again")
         return None
     joslim, info = json.loads(found.read_text()), DataInfo.load()
-    network = params.network_spec(len(info.classes), info.mean, info.std).build()
-    use_suitable_threads(network, params.training.batch_size)
+    supernet = params.network_spec(len(info.classes), info.mean, info.std).build()
+    use_suitable_threads(supernet, params.training.batch_size)
     train, test = load_split("train"), load_split("test")
     row: dict[str, Any] = {
-        "strategy": INDEPENDENT, "objective": objective, "seed": seed, "steps": joslim["steps"],
-        "commit": git("rev-parse", "--short=12", "HEAD"),
+        "network": network, "strategy": INDEPENDENT, "objective": objective, "seed": seed,
+        "steps": joslim["steps"], "commit": git("rev-parse", "--short=12", "HEAD"),
     }  # fmt: skip
     for fraction in FRACTIONS:
         alone = train_independently(
-            network.extract(tuple(joslim[f"widths_{fraction:.0%}"])),
+            supernet.extract(tuple(joslim[f"widths_{fraction:.0%}"])),
             train,
             params.training,
             num_steps=joslim["steps"],

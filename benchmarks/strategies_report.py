@@ -1,5 +1,6 @@
 """What `benchmarks.strategies` found, as a table and as a picture."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def hypervolume(front: pd.DataFrame, top1: str) -> float:
 
 
 def summary(rows: pd.DataFrame) -> str:
-    """Mean ± standard deviation over the seeds, by objective and strategy, in Markdown.
+    """Mean ± standard deviation over the seeds, by network, objective and strategy, in Markdown.
 
     The gaps, means over `FRACTIONS`, are independent training's top-1 at the same cost and seed
     less the slice's, and less the fine-tuned slice's. The hypervolume of uniform widths under the
@@ -38,7 +39,7 @@ def summary(rows: pd.DataFrame) -> str:
     columns |= {f"top1_{fraction:.0%}": (100, 2) for fraction in FRACTIONS}
     columns |= {"gap": (100, 2), "finetuned_gap": (100, 2), "minutes": (1, 1)}
     rows = rows.assign(gap=_gap(rows, "top1"), finetuned_gap=_gap(rows, "finetuned"))
-    found = rows.groupby(["objective", "strategy"])
+    found = rows.groupby(["network", "objective", "strategy"], sort=False)
     table = pd.DataFrame({name: found[name].apply(_spread, *columns[name]) for name in columns})
     table.insert(0, "seeds", found.size())
     names = {"hypervolume": "hypervolume, val", "uniform_hypervolume": "of uniform widths"}
@@ -50,7 +51,7 @@ def summary(rows: pd.DataFrame) -> str:
 
 def _gap(rows: pd.DataFrame, measured: str) -> pd.Series:
     """NaN for independent training itself, and where it has not been run yet."""
-    case = ["objective", "seed"]
+    case = ["network", "objective", "seed"]
     alone = rows[rows["strategy"] == INDEPENDENT].set_index(case)
     bound = rows[case].join(_mean(alone, "top1").rename("bound"), case)["bound"]
     return (bound - _mean(rows, measured)).where(rows["strategy"] != INDEPENDENT)
@@ -69,19 +70,20 @@ def _spread(values: pd.Series, scale: float, digits: int) -> str:
 
 @styled()
 def draw(rows: pd.DataFrame) -> None:
-    """Test error within a limit on the cost, mean and spread over the seeds, per objective."""
-    objectives = sorted(rows["objective"].unique())
-    figure = Figure(figsize=(4.2 * len(objectives), 3.6))
-    places = figure.subplots(1, len(objectives), squeeze=False)[0]
-    for axes, objective in zip(places, objectives, strict=True):
-        draw_objective(axes, rows[rows["objective"] == objective])
-        axes.set_title("test error, percent")
+    """Test error within a limit on the cost, mean and spread over the seeds."""
+    networks, objectives = rows["network"].unique(), rows["objective"].unique()
+    figure = Figure(figsize=(4.2 * len(objectives), 3.6 * len(networks)))
+    grid = figure.subplots(len(networks), len(objectives), squeeze=False)
+    for (i, network), (j, objective) in product(enumerate(networks), enumerate(objectives)):
+        axes = grid[i, j]
+        draw_case(axes, rows[(rows["network"] == network) & (rows["objective"] == objective)])
+        axes.set_title(f"{network}: test error, percent")
         axes.set_xlabel(f"percent of the full network's {COST_NAMES[objective]}", loc="left")
     axes.legend(loc="upper right", labelcolor=PALETTE["ink"])
     save(figure, PICTURE)
 
 
-def draw_objective(axes: Axes, rows: pd.DataFrame) -> None:
+def draw_case(axes: Axes, rows: pd.DataFrame) -> None:
     """A staircase with a band per strategy; independent training as dots with whiskers."""
     limits = np.linspace(0, 1, 401)
     for strategy, color in COLORS.items():

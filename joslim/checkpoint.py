@@ -64,11 +64,13 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     for file in found:
         if (state := _state(file)) is not None:
             return torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
-        warnings.warn(f"checkpoint {file} is damaged: its digest is wrong", stacklevel=2)
+        rest = "; the one before it is used" if file != found[-1] else ""
+        warnings.warn(f"checkpoint {file} is damaged: its digest is wrong{rest}", stacklevel=2)
     if not found:
         return None
     raise CheckpointError(
-        f"checkpoint {' and '.join(map(str, found))} is damaged; delete it to train from the start"
+        f"no checkpoint is whole of {' and '.join(map(str, found))}; delete "
+        f"{path.parent} to train from the start"
     )
 
 

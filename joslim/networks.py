@@ -190,7 +190,7 @@ def _import_timm(name: str) -> ModuleType:
         if error.name != "timm":
             raise
         raise NetworkError(
-            f"network 'timm:{name}' needs timm; pip install \"joslim[timm]\""
+            f"network 'timm:{name}' needs timm; run `pip install -e '.[timm]'` in the checkout"
         ) from error
 
 

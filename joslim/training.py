@@ -68,6 +68,7 @@ class Trainer:
     Attributes:
         step: Steps done.
         num_steps: Steps of the whole training.
+        num_images: Images trained on: without those held out.
         history_hypervolume: `Strategy.hypervolume` below the loss of a guess among all classes,
             ln(classes); as of the latest round, and 0 before there are losses.
     """
@@ -98,6 +99,7 @@ class Trainer:
         self._shared = distributed.shared(network)
         self.strategy = strategy
         self.config = config
+        self.num_images = len(data) - config.refresh_images
         self._held_out: Images = data.subset(slice(0, config.refresh_images))
         self._stream = TrainingStream(
             data.subset(slice(config.refresh_images, None)),

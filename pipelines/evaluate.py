@@ -45,6 +45,7 @@ def main(budget: str) -> None:
         _write(budget, metrics, after, info.classes)
         run.metrics({f"test_{name}": value for name, value in after.numbers().items()})
         run.metrics({f"test_{name}_slice": value for name, value in before.numbers().items()})
+        run.headline({f"{budget}.test_top1": after.top1})
         run.artifact(paths.EVALUATE / budget)
     console.print(
         f"budget '{budget}': test top-1 {before.top1:.2%} as sliced, {after.top1:.2%} fine-tuned"

@@ -25,8 +25,8 @@ def check(output: Path, *, needs_onnx: bool) -> None:
     missing = [name for name in _ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if needs_onnx and missing:
         raise ExportError(
-            f"format onnx needs {', '.join(missing)}; run `pip install '.[onnx]'` in the checkout, "
-            "or choose --format pt2"
+            f"format onnx needs {', '.join(missing)}; run `pip install -e '.[onnx]'` in the "
+            "checkout, or choose --format pt2"
         )
     if not output.parent.is_dir():
         raise ExportError(f"--output is {output}, but there is no folder {output.parent}")

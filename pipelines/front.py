@@ -65,7 +65,7 @@ def main() -> None:
         full_costs["latency_ms"] = latencies[network.space.full]
         metrics = front_metrics(candidates, cost)
         _write(front[COLUMNS], candidates.drop(columns="on_front"), full_costs, metrics)
-        run.metrics({k: v for k, v in metrics.items() if not isinstance(v, str)})
+        run.headline({k: v for k, v in metrics.items() if not isinstance(v, str)})
         run.artifact(paths.FRONT_REPORT)
     console.print(
         f"front: {metrics['num_front']} of {metrics['num_candidates']} candidates, "

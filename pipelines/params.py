@@ -1,5 +1,6 @@
 """``params.yaml`` as a frozen, checked configuration: the only source of values."""
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -182,7 +183,7 @@ def read_params(path: Path = paths.PARAMS) -> Params:
     try:
         params = Params.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{path}: " + "\n".join(map(_sentence, error.errors()))) from error
+        raise ConfigError(f"{path}: {_sentences(error)}") from error
     try:
         params.limits()
         for name in params.budgets:
@@ -211,8 +212,25 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _sentences(error: ValidationError) -> str:
+    """One line each; a key that is missing may be one that is misspelt."""
+    found = error.errors()
+    missing = [_key(e) for e in found if e["type"] == "missing"]
+    unknown = [_key(e) for e in found if e["type"] == "extra_forbidden"]
+    meant = {key: match[0] for key in unknown if (match := get_close_matches(key, missing, n=1))}
+    told = [e for e in found if e["type"] != "missing" or _key(e) not in meant.values()]
+    return "\n".join(
+        _sentence(e) + (f"; did you mean {meant[_key(e)]}?" if _key(e) in meant else "")
+        for e in told
+    )
+
+
+def _key(error: Any) -> str:
+    return ".".join(str(part) for part in error["loc"])
+
+
 def _sentence(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"])
+    key = _key(error)
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "missing":
         return f"{key} is missing"

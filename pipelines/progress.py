@@ -19,6 +19,8 @@ RECORDS_VARIABLE = "JOSLIM_PROGRESS_RECORDS"
 """Environment variable; if set, progress is printed as records for `Progress.decode`."""
 
 SECONDS_BETWEEN_LINES = 15.0
+ROOM_FOR_BAR = 50
+"""Characters of a line that a bar, its numbers and the time left take."""
 _SECONDS_BETWEEN_RECORDS = 0.2
 _RECORD = "@progress "
 
@@ -31,21 +33,20 @@ class Progress:
         title: What the work is.
         done: Items done.
         total: Items in all.
-        seconds_left: Estimated from the items so far.
+        seconds_left: Estimated from the items since the first; None while there is only that.
         text: About the latest item.
     """
 
     title: str
     done: int
     total: int
-    seconds_left: float
+    seconds_left: float | None
     text: str
 
     def __str__(self) -> str:
-        line = (
-            f"{self.title}: {self.done}/{self.total}, {self.seconds_left:.0f} s left, {self.text}"
-        )
-        return line.rstrip(", ")
+        left = "" if self.seconds_left is None else f"{self.seconds_left:.0f} s left"
+        told = [f"{self.title}: {self.done}/{self.total}", left, self.text]
+        return ", ".join(filter(None, told))
 
     def encode(self) -> str:
         """One line for `decode`."""
@@ -78,14 +79,23 @@ def track(
         describe: Text about the latest item.
         position: Items done, of how many, as the latest item tells it; None counts them.
     """
-    start, first = time.monotonic(), None
+    first: tuple[float, int] | None = None
     with _output(title) as show:
         for count, item in enumerate(items, start=1):
             yield item
             done, total = position(item) if position else (count, total)
-            first = done - 1 if first is None else first
-            left = (time.monotonic() - start) / (done - first) * (total - done)
+            now, left = time.monotonic(), None
+            if first is not None:
+                left = (now - first[0]) / (done - first[1]) * (total - done)
+            first = first or (now, done)
             show(Progress(title, done, total, left, describe(item)))
+
+
+def fitting(text: str, room: int) -> str:
+    """As many parts of ``text``, divided by commas, as ``room`` characters hold."""
+    while len(text) > room:
+        text = text.rpartition(", ")[0]
+    return text
 
 
 def at_most_every(seconds: float, show: Show) -> Show:
@@ -117,4 +127,10 @@ def _output(title: str) -> Iterator[Show]:
         )
         with bars.Progress(*columns, console=console, expand=True) as drawn:
             task = drawn.add_task(title, total=None, text="")
-            yield lambda p: drawn.update(task, completed=p.done, total=p.total, text=p.text)
+            room = console.width - len(title) - ROOM_FOR_BAR
+
+            def update(p: Progress) -> None:
+                text = fitting(p.text, room)
+                drawn.update(task, completed=p.done, total=p.total, text=text)
+
+            yield update

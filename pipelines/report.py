@@ -1,6 +1,5 @@
 """Stage ``report``: the whole run on one page that needs no network."""
 
-import math
 import platform
 import shlex
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from scipy.stats import binomtest
 
 from joslim.errors import DataError
 from joslim.storage import NetworkSpec, load_spec
@@ -224,9 +224,13 @@ def _model(budget: str, registered: Mapping[str, Any]) -> Model:
 
 
 def _margin(models: tuple[Model, ...], num_images: int) -> float:
-    """Half of the 95 % interval of a top-1 on so many images; the widest of the models'."""
-    tops = [model.metrics["finetuned"]["top1"] for model in models]
-    return 1.96 * max(math.sqrt(top * (1 - top) / num_images) for top in tops)
+    """How far a top-1 on so many images may be off, by Wilson's 95 % interval; the models' most."""
+    farthest = 0.0
+    for model in models:
+        top1 = model.metrics["finetuned"]["top1"]
+        low, high = binomtest(round(top1 * num_images), num_images).proportion_ci(method="wilson")
+        farthest = max(farthest, top1 - low, high - top1)
+    return farthest
 
 
 def _csv(path: Path) -> pd.DataFrame:

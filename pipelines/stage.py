@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
 
 from rich.console import Console
@@ -17,6 +18,7 @@ def run_stage(main: Callable[[], None]) -> None:
     """Run a stage from the checkout's root; an expected error is printed without a traceback."""
     os.chdir(paths.root())
     logging.getLogger("torch").setLevel(logging.ERROR)
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
         main()
     except JoslimError as error:

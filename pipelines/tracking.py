@@ -6,19 +6,21 @@ otherwise FAILED, KILLED or FINISHED by the last run of every stage.
 
 import hashlib
 import os
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
-import psutil
 from filelock import FileLock
 
 from joslim.errors import JoslimError
 from pipelines import paths
 from pipelines.git import git
+from pipelines.processes import dvc_process, is_alive, is_local, this_process
 from pipelines.sending import Sender
 
 if TYPE_CHECKING:
@@ -26,13 +28,15 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 EXPERIMENT = "joslim"
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""By which MLflow's pages show runs and models, instead of what language models need."""
 PIPELINE_RUN_VARIABLE = "JOSLIM_PIPELINE_RUN"
 """Environment variable that names the pipeline run a stage belongs to; without it, a run of DVC."""
 
 _PIPELINE_RUN = "joslim.pipeline_run"
 _PROCESS = "joslim.process"
 _STAGE = "joslim.stage"
-_CLOCK_SECONDS = 2.0
+_PROBE_SECONDS = 20
 _TAG_LENGTH = 5000
 _METRICS_PER_REQUEST = 1000
 _DEFAULTS = {
@@ -47,6 +51,25 @@ _DEFAULTS = {
 def uri() -> str:
     """Where MLflow's records are: ``MLFLOW_TRACKING_URI``, else a database in the checkout."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.root() / 'mlflow.db'}"
+
+
+def require_server() -> None:
+    """Ask the tracking server, if there is one, whether it is there.
+
+    Raises:
+        JoslimError: If nothing answers.
+    """
+    if urlsplit(uri()).scheme not in ("http", "https"):
+        return
+    try:
+        urlopen(f"{uri()}/health", timeout=_PROBE_SECONDS).close()
+    except HTTPError:
+        pass
+    except (OSError, ValueError) as error:
+        raise JoslimError(
+            f"MLFLOW_TRACKING_URI names a server that does not answer: {error}; start it, or unset "
+            "the variable to use mlflow.db in the checkout"
+        ) from error
 
 
 def configure() -> str:
@@ -87,7 +110,9 @@ def experiment_id() -> str:
         experiment = mlflow_client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             location = str(artifacts) if uri().startswith("sqlite:") else None
-            return mlflow_client.create_experiment(EXPERIMENT, artifact_location=location)
+            return mlflow_client.create_experiment(
+                EXPERIMENT, artifact_location=location, tags=_KIND
+            )
         if experiment.lifecycle_stage == "deleted":
             mlflow_client.restore_experiment(experiment.experiment_id)
     embedded = uri() == f"sqlite:///{paths.root() / 'mlflow.db'}"
@@ -104,9 +129,10 @@ class Run:
     """A stage's MLflow run while it is open."""
 
     def __init__(
-        self, run_id: str, mlflow_client: "MlflowClient", sender: "Sender[Metric]"
+        self, run_id: str, parent: str, mlflow_client: "MlflowClient", sender: "Sender[Metric]"
     ) -> None:
         self.run_id = run_id
+        self._parent = parent
         self._client = mlflow_client
         self._sender = sender
 
@@ -120,6 +146,12 @@ class Run:
 
         now = int(datetime.now().timestamp() * 1000)
         self._sender.add([Metric(name, float(value), now, step) for name, value in metrics.items()])
+
+    def headline(self, metrics: Mapping[str, float]) -> None:
+        """Log numbers of this run that its parent shows as well."""
+        self.metrics(metrics)
+        for name, value in metrics.items():
+            self._client.log_metric(self._parent, name, float(value))
 
     def artifact(self, path: Path) -> None:
         """Log a file, or a folder under its own name."""
@@ -159,7 +191,12 @@ def stage_run(
         nested=True,
         parent_run_id=parent,
         log_system_metrics=system_metrics,
-        tags={_STAGE: stage, _PROCESS: _this_process(), "data.digest": data_digest, **_revisions()},
+        tags={
+            _STAGE: stage,
+            _PROCESS: this_process(),
+            "data.digest": data_digest,
+            **_revisions(),
+        },
     )
     run_id, status = active.info.run_id, "FAILED"
 
@@ -168,7 +205,7 @@ def stage_run(
 
     try:
         with Sender(log_metrics, _METRICS_PER_REQUEST, MlflowException) as sender:
-            run = Run(run_id, mlflow_client, sender)
+            run = Run(run_id, parent, mlflow_client, sender)
             run.params(params or {})
             yield run
         status = "FINISHED"
@@ -198,13 +235,14 @@ def _create(embedded: Path) -> None:
     draft = embedded.with_suffix(".draft")
     draft.unlink(missing_ok=True)
     artifacts = str(embedded.parent / "mlruns")
-    MlflowClient(f"sqlite:///{draft}").create_experiment(EXPERIMENT, artifact_location=artifacts)
+    draft_client = MlflowClient(f"sqlite:///{draft}")
+    draft_client.create_experiment(EXPERIMENT, artifact_location=artifacts, tags=_KIND)
     draft.replace(embedded)
 
 
 def _pipeline_run(mlflow_client: "MlflowClient", experiment: str) -> str:
     """The parent run of this pipeline run, RUNNING; created by the first stage that asks."""
-    key = os.environ.get(PIPELINE_RUN_VARIABLE) or _dvc_process() or _this_process()
+    key = os.environ.get(PIPELINE_RUN_VARIABLE) or dvc_process() or this_process()
     with _lock():
         _bury_the_dead(mlflow_client, experiment)
         found = mlflow_client.search_runs([experiment], f"tags.`{_PIPELINE_RUN}` = '{key}'")
@@ -224,7 +262,7 @@ def _bury_the_dead(mlflow_client: "MlflowClient", experiment: str) -> None:
     running = mlflow_client.search_runs([experiment], "attributes.status = 'RUNNING'")
     for run in running:
         process = run.data.tags.get(_PROCESS, "")
-        if process.startswith(f"{socket.gethostname()}:") and not _is_alive(process):
+        if is_local(process) and not is_alive(process):
             mlflow_client.set_terminated(run.info.run_id, "KILLED")
     for run in running:
         if _PIPELINE_RUN in run.data.tags:
@@ -242,41 +280,12 @@ def _follow_stages(mlflow_client: "MlflowClient", experiment: str, parent: str) 
         mlflow_client.set_terminated(parent, worst)
 
 
-def _identity(process: psutil.Process) -> str:
-    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
-
-
-def _this_process() -> str:
-    return _identity(psutil.Process())
-
-
-def _dvc_process() -> str | None:
-    """The nearest ancestor that is DVC."""
-    for process in psutil.Process().parents():
-        try:
-            if any(Path(word).name == "dvc" for word in process.cmdline()[:4]):
-                return _identity(process)
-        except psutil.Error:
-            continue
-    return None
-
-
-def _is_alive(identity: str) -> bool:
-    _, pid, created = identity.rsplit(":", 2)
-    try:
-        process = psutil.Process(int(pid))
-        started = process.create_time()
-        return abs(started - float(created)) < _CLOCK_SECONDS and process.status() != "zombie"
-    except psutil.NoSuchProcess:
-        return False
-
-
 def _revisions() -> dict[str, str]:
     """Where code and results stand: git's commit, whether files differ from it, DVC's lock."""
     lock = paths.root() / paths.DVC_LOCK
     digest = hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else "none"
     commit = git("rev-parse", "HEAD")
-    dirty = "true" if git("status", "--porcelain") else "false"
+    dirty = "true" if git("status", "--porcelain", "--untracked-files=no") else "false"
     return {
         "git.commit": commit or "none",
         "git.dirty": dirty if commit else "none",

@@ -65,6 +65,11 @@ def train(params: Params, info: DataInfo) -> None:
         }
         run.params({"chosen": chosen})
         console.print("chosen:", ", ".join(f"{k} {v}" for k, v in chosen.items()), soft_wrap=True)
+        console.print(
+            f"images: {trainer.num_images:,} to train on, and {params.training.refresh_images:,} "
+            "of the training split to measure widths by (training.refresh_images)",
+            soft_wrap=True,
+        )
         folder.mkdir(parents=True, exist_ok=True)
         curve = Curve(folder / "curve.jsonl", trainer.num_steps)
         _run(trainer, folder / "checkpoint.pt", curve, run)
@@ -157,8 +162,8 @@ def _describer(batch_size: int) -> Callable[[Progress], str]:
         first_step = progress.step - 1 if first_step is None else first_step
         speed = batch_size * (progress.step - first_step) / (time.monotonic() - start)
         return (
-            f"epoch {progress.epoch:.1f}, loss {progress.full_loss:.3f}, lr "
-            f"{progress.learning_rate:.2g}, front {progress.history_hypervolume:.3f}, "
+            f"epoch {progress.epoch:.1f}, loss {progress.full_loss:.3f}, "
+            f"front {progress.history_hypervolume:.3f}, lr {progress.learning_rate:.1e}, "
             f"{speed:,.0f} images/s"
         )
 

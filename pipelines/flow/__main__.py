@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from joslim.errors import JoslimError
-from pipelines import paths
+from pipelines import paths, tracking
 from pipelines.flow.server import TemporaryServer
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _run() -> int:
+    tracking.require_server()
     with _server() as wait:
         from prefect.exceptions import TerminationSignal
 

@@ -57,7 +57,7 @@ def cluster() -> Iterator[Cluster | None]:
     except ModuleNotFoundError as error:
         raise JoslimError(
             f"{ADDRESS_VARIABLE} is {address}, but prefect-dask is not installed; "
-            "run pip install '.[dask]'"
+            "run pip install -e '.[dask]'"
         ) from error
     with DaskTaskRunner(address=address) as runner:
         try:

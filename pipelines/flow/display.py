@@ -9,7 +9,7 @@ from rich import progress as bars
 from rich.console import Console
 from rich.text import Text
 
-from pipelines.progress import Progress
+from pipelines.progress import ROOM_FOR_BAR, Progress, fitting
 
 MARKS = {
     "ran": "[green]✓[/]",
@@ -87,13 +87,16 @@ class Stage:
 
     def progress(self, progress: Progress) -> None:
         """Move the stage's bar."""
-        position = f"{progress.done}/{progress.total} {clock(progress.seconds_left)} left"
+        position = f"{progress.done}/{progress.total}"
+        if progress.seconds_left is not None:
+            position += f" {clock(progress.seconds_left)} left"
+        room = self._bars.console.width - len(self._label) - len(progress.title) - ROOM_FOR_BAR
         self._bars.update(
             self._task,
             completed=progress.done,
             total=progress.total,
             title=progress.title,
-            position=f"{position} {progress.text}",
+            position=f"{position} {fitting(progress.text, room)}",
         )
 
     def close(self) -> None:

@@ -3,7 +3,10 @@
 import base64
 import csv
 import json
+import shutil
+import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
@@ -60,6 +63,9 @@ def show(console: Console, budget_names: Iterable[str]) -> None:
         _table("The front of error against cost", front()),
         _table(f"A model for every budget: versions of {model}", budgets(budget_names)),
     )
+    if shutil.which("joslim") is None:
+        activate = Path(sys.executable).with_name("activate")
+        console.print(f"{'first, in every shell':<32}[cyan]. {activate}[/]", soft_wrap=True)
     for purpose, command in (
         ("the best model within a budget", f"joslim lookup --model {model} --budget macs=50%"),
         ("runs, curves and the registry", f"mlflow ui --backend-store-uri {tracking.uri()}"),

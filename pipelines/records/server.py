@@ -81,7 +81,10 @@ class Server:
         except HTTPError as error:
             raise RegistryError(f"{url} answers {error.code}: {_message(error)}") from error
         except (URLError, OSError, ValueError) as error:
-            raise RegistryError(f"{url} cannot be reached: {error}") from error
+            raise RegistryError(
+                f"{url} cannot be reached: {error}; start that server, or set MLFLOW_TRACKING_URI "
+                "to another, or to nothing for the checkout's own"
+            ) from error
 
 
 def _pairs(items: Iterable[Mapping[str, str]]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from joslim.errors import NetworkError
 def test_without_timm_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(
-        NetworkError, match=r"'timm:resnet18' needs timm; pip install .joslim\[timm"
+        NetworkError, match=r"'timm:resnet18' needs timm; run `pip install -e '\.\[timm\]'`"
     ):
         joslim.networks.create("timm:resnet18", 10)
 

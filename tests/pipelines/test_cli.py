@@ -137,7 +137,7 @@ def test_export_to_onnx_without_its_packages_says_what_to_install(
     output = tmp_path / "x.onnx"
     result = run("export", "--budget", "macs=20%", "--format", "onnx", "--output", str(output))
     assert result.exit_code == 1
-    assert "needs not_installed; run `pip install '.[onnx]'` in the checkout" in result.stderr
+    assert "needs not_installed; run `pip install -e '.[onnx]'` in the checkout" in result.stderr
     assert not output.exists()
 
 

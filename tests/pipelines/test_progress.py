@@ -31,12 +31,23 @@ def test_time_left_of_resumed_work_counts_only_what_was_done_here(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(progress.RECORDS_VARIABLE, "1")
-    monkeypatch.setattr(progress.time, "monotonic", iter(range(100)).__next__)
-    for _ in track([91, 92], "training", position=lambda step: (step, 100)):
-        pass
-    first = Progress.decode(capsys.readouterr().out.splitlines()[0])
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_RECORDS", 0)
+    seconds = 0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: seconds)
+    for step in track([91, 92], "training", position=lambda step: (step, 100)):
+        seconds += 60 if step == 91 else 1
+    first, second = map(Progress.decode, capsys.readouterr().out.splitlines())
     assert first is not None
-    assert first.seconds_left == 9, "one step took one second"
+    assert first.seconds_left is None, "the first one also warms up"
+    assert second is not None
+    assert second.seconds_left == 8, "one step took one second"
+
+
+def test_a_text_is_cut_between_its_parts() -> None:
+    text = "epoch 1.0, loss 0.249, front 0.683"
+    assert progress.fitting(text, 34) == text
+    assert progress.fitting(text, 33) == "epoch 1.0, loss 0.249"
+    assert progress.fitting(text, 5) == ""
 
 
 def test_without_a_terminal_there_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
