@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 EXPERIMENT = "joslim"
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""By which MLflow's pages show runs and models, instead of what language models need."""
 PIPELINE_RUN_VARIABLE = "JOSLIM_PIPELINE_RUN"
 """Environment variable that names the pipeline run a stage belongs to; without it, a run of DVC."""
 
@@ -110,9 +108,7 @@ def experiment_id() -> str:
         experiment = mlflow_client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             location = str(artifacts) if uri().startswith("sqlite:") else None
-            return mlflow_client.create_experiment(
-                EXPERIMENT, artifact_location=location, tags=_KIND
-            )
+            return mlflow_client.create_experiment(EXPERIMENT, artifact_location=location)
         if experiment.lifecycle_stage == "deleted":
             mlflow_client.restore_experiment(experiment.experiment_id)
     embedded = uri() == f"sqlite:///{paths.root() / 'mlflow.db'}"
@@ -235,8 +231,7 @@ def _create(embedded: Path) -> None:
     draft = embedded.with_suffix(".draft")
     draft.unlink(missing_ok=True)
     artifacts = str(embedded.parent / "mlruns")
-    draft_client = MlflowClient(f"sqlite:///{draft}")
-    draft_client.create_experiment(EXPERIMENT, artifact_location=artifacts, tags=_KIND)
+    MlflowClient(f"sqlite:///{draft}").create_experiment(EXPERIMENT, artifact_location=artifacts)
     draft.replace(embedded)
 
 
