@@ -28,3 +28,12 @@ def test_files_of_a_wrong_form_are_refused(tmp_path: Path, text: str, message: s
     with pytest.raises(ConfigError) as refused:
         read_params(file)
     assert message in str(refused.value)
+
+
+def test_a_misspelt_key_is_told_once_with_what_it_may_mean(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(TEXT.replace("batch_size:", "batchsize:"))
+    with pytest.raises(ConfigError) as caught:
+        read_params(file)
+    expected = "training.batchsize is not a known key; did you mean training.batch_size?"
+    assert str(caught.value) == f"{file}: {expected}"

@@ -59,12 +59,15 @@ def test_a_stage_logs_everything_into_a_run_nested_in_the_pipelines(
         for step in range(50):
             run.metrics({"loss": 1 / (step + 1)}, step)
         run.artifact(artifact)
+        run.headline({"hypervolume": 0.7})
         assert parent_of(request.node.name).info.status == "RUNNING"
     stage = tracking.client().get_run(run.run_id)
     parent = parent_of(request.node.name)
     assert stage.info.run_name == "train"
     assert stage.info.status == parent.info.status == "FINISHED"
     assert stage.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert stage.data.metrics["hypervolume"] == parent.data.metrics["hypervolume"] == 0.7
+    assert "loss" not in parent.data.metrics
     assert stage.data.params == {
         "seed": "0",
         "training.epochs": "4",
@@ -218,6 +221,10 @@ def test_another_server_is_used_if_the_environment_names_one(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     assert tracking.uri() == tracking.configure() == "http://127.0.0.1:1"
+    with pytest.raises(JoslimError, match=r"MLFLOW_TRACKING_URI names a server that does"):
+        tracking.require_server()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    tracking.require_server()
 
 
 def test_a_deleted_experiment_is_restored(root: Path) -> None:
