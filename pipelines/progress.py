@@ -93,7 +93,7 @@ def track(
 
 def fitting(text: str, room: int) -> str:
     """As many parts of ``text``, divided by commas, as ``room`` characters hold."""
-    while len(text) > room:
+    while text and len(text) > room:
         text = text.rpartition(", ")[0]
     return text
 

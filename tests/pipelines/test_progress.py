@@ -47,7 +47,7 @@ def test_a_text_is_cut_between_its_parts() -> None:
     text = "epoch 1.0, loss 0.249, front 0.683"
     assert progress.fitting(text, 34) == text
     assert progress.fitting(text, 33) == "epoch 1.0, loss 0.249"
-    assert progress.fitting(text, 5) == ""
+    assert progress.fitting(text, 5) == progress.fitting(text, -5) == ""
 
 
 def test_without_a_terminal_there_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
