@@ -4,7 +4,6 @@ Nobody ends a parent by hand: its status follows its stages', RUNNING while one 
 otherwise FAILED, KILLED or FINISHED by the last run of every stage.
 """
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from filelock import FileLock
 
 from joslim.errors import JoslimError
 from pipelines import paths
-from pipelines.git import git
+from pipelines.git import revisions
 from pipelines.processes import dvc_process, is_alive, is_local, this_process
 from pipelines.sending import Sender
 
@@ -191,7 +190,7 @@ def stage_run(
             _STAGE: stage,
             _PROCESS: this_process(),
             "data.digest": data_digest,
-            **_revisions(),
+            **revisions(),
         },
     )
     run_id, status = active.info.run_id, "FAILED"
@@ -247,7 +246,7 @@ def _pipeline_run(mlflow_client: "MlflowClient", experiment: str) -> str:
         created = mlflow_client.create_run(
             experiment,
             run_name=f"pipeline {datetime.now():%Y-%m-%d %H:%M}",
-            tags={_PIPELINE_RUN: key, **_revisions()},
+            tags={_PIPELINE_RUN: key, **revisions()},
         )
         return created.info.run_id
 
@@ -273,19 +272,6 @@ def _follow_stages(mlflow_client: "MlflowClient", experiment: str, parent: str) 
     worst = next((s for s in ("RUNNING", "FAILED", "KILLED") if s in statuses), "FINISHED")
     if worst != "RUNNING":
         mlflow_client.set_terminated(parent, worst)
-
-
-def _revisions() -> dict[str, str]:
-    """Where code and results stand: git's commit, whether files differ from it, DVC's lock."""
-    lock = paths.root() / paths.DVC_LOCK
-    digest = hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else "none"
-    commit = git("rev-parse", "HEAD")
-    dirty = "true" if git("status", "--porcelain", "--untracked-files=no") else "false"
-    return {
-        "git.commit": commit or "none",
-        "git.dirty": dirty if commit else "none",
-        "dvc.lock": digest,
-    }
 
 
 def _flat_params(params: Mapping[str, Any]) -> list[Any]:
