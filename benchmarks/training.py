@@ -152,7 +152,10 @@ def _process(rank: int, size: int, name: str, store: str, result: str) -> None:
 
 
 def compiled(name: str) -> tuple[float, float]:
-    """Time of the full network's passes by `torch.compile` over eager; seconds to compile."""
+    """Time of the full network's passes by `torch.compile` over eager; seconds to compile.
+
+    Fewer seconds if the compiler finds the network in its cache on disk.
+    """
     network, images, labels, _ = case(name)
     eager = network.extract(network.space.full)
     fast = torch.compile(eager)
