@@ -18,7 +18,8 @@ import yaml
 from joslim.data import ImageSet
 from joslim.data.sources import FASHION_MNIST_CLASSES
 from pipelines import paths
-from pipelines.prepare import DataInfo
+from pipelines.params import read_params
+from pipelines.prepare import DataInfo, settings
 
 SOURCE = Path(__file__).resolve().parent.parent
 IMAGES = {"train": 480, "val": 160, "test": 160}
@@ -45,7 +46,8 @@ def make(root: Path, **training: Any) -> None:
         for image, label in zip(images, labels.tolist(), strict=True):
             image[0, 2 * label : 2 * label + 8, 20 - 2 * label : 28 - 2 * label] += 60
         ImageSet(images.byte(), labels).save(root / paths.PREPARED / f"{split}{ImageSet.suffix}")
-    info = DataInfo("generated", FASHION_MNIST_CLASSES, (0.37,), (0.21,), digest="generated")
+    made_by = settings(read_params(root / paths.PARAMS))
+    info = DataInfo("generated", FASHION_MNIST_CLASSES, (0.37,), (0.21,), "generated", made_by)
     (root / paths.PREPARED / "dataset.json").write_text(json.dumps(asdict(info)))
 
 

@@ -21,7 +21,8 @@ from pipelines.stage import console, run_stage
 
 
 def main(budget: str) -> None:
-    params, info = load_params(), DataInfo.load()
+    params = load_params()
+    info = DataInfo.load_for(params)
     front = pd.read_csv(paths.FRONT_REPORT / "front.csv")
     spec, _ = load_spec(paths.SUPERNET)
     full_costs = read_json(paths.FRONT_REPORT / "full.json")

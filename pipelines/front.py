@@ -44,7 +44,8 @@ COLUMNS = [
 
 
 def main() -> None:
-    params, info = load_params(), DataInfo.load()
+    params = load_params()
+    info = DataInfo.load_for(params)
     logged = {"front": params.front.model_dump(), "search": params.search.model_dump()}
     with tracking.stage_run("front", params=logged, data_digest=info.digest) as run:
         network, spec = load_supernet(paths.SUPERNET)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pandas as pd
 import torch
@@ -12,9 +13,10 @@ from rich.table import Table
 from joslim import data
 from joslim.data import FileImages, Images, ImageSet, Splits
 from joslim.data.memory import MEMORY_LIMIT, decoded_bytes
+from joslim.errors import DataError
 from pipelines import paths, tracking
 from pipelines.files import read
-from pipelines.params import DataParams, load_params
+from pipelines.params import DataParams, Params, load_params
 from pipelines.stage import console, run_stage
 
 SAMPLE = 20_000
@@ -34,6 +36,7 @@ class DataInfo:
         std: Likewise.
         digest: SHA-256 over the images (in memory their pixels, else names and contents of their
             files) and labels of all splits.
+        settings: What of ``params.yaml`` it was made by, as `settings`.
     """
 
     name: str
@@ -41,11 +44,28 @@ class DataInfo:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     digest: str
+    settings: dict[str, Any]
 
     @classmethod
     def load(cls) -> "DataInfo":
         """Read what the stage wrote."""
         return read(paths.PREPARED / "dataset.json", cls._parse)
+
+    @classmethod
+    def load_for(cls, params: Params) -> "DataInfo":
+        """Read what the stage wrote, made by the settings of ``params``.
+
+        Raises:
+            DataError: If it was made by others, as a stage may be run without DVC.
+        """
+        info = cls.load()
+        for key, value in settings(params).items():
+            if info.settings.get(key) != value:
+                raise DataError(
+                    f"{paths.PREPARED} was made with {key} {info.settings.get(key)}, but in "
+                    f"{paths.PARAMS} it is {value}; run `dvc repro prepare`"
+                )
+        return info
 
     @classmethod
     def _parse(cls, text: str) -> "DataInfo":
@@ -56,7 +76,14 @@ class DataInfo:
             mean=tuple(content["mean"]),
             std=tuple(content["std"]),
             digest=content["digest"],
+            settings=content["settings"],
         )
+
+
+def settings(params: Params) -> dict[str, Any]:
+    """What decides the prepared data, beside the images themselves."""
+    data_params = params.data.model_dump(mode="json", exclude={"path"})
+    return {"seed": params.seed, **{f"data.{key}": value for key, value in data_params.items()}}
 
 
 def load_split(name: str) -> Images:
@@ -84,8 +111,7 @@ def main() -> None:
             seed=params.seed,
         )
         manifest = _manifest(splits, dataset.classes)
-        name = params.data.path.name if params.data.path is not None else params.data.source
-        info = _info(params.data.source if name == "" else name, splits, dataset.classes)
+        info = _info(params, splits, dataset.classes)
         _write(splits, manifest, info)
         run.artifact(paths.PREPARED / "manifest.csv")
     _show(manifest, splits.train, params.data)
@@ -101,7 +127,8 @@ def _manifest(splits: Splits, classes: tuple[str, ...]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["split", "class", "count", "digest"])
 
 
-def _info(name: str, splits: Splits, classes: tuple[str, ...]) -> DataInfo:
+def _info(params: Params, splits: Splits, classes: tuple[str, ...]) -> DataInfo:
+    source, path = params.data.source, params.data.path
     train = splits.train
     sample = train.subset(slice(SAMPLE)) if isinstance(train, FileImages) else train
     totals = squares = torch.zeros(())
@@ -115,11 +142,12 @@ def _info(name: str, splits: Splits, classes: tuple[str, ...]) -> DataInfo:
     std = (squares / count - mean**2).sqrt().clamp(min=1e-3)
     digests = "".join(images.digest() for _, images in splits.items())
     return DataInfo(
-        name=name,
+        name=source if path is None or path.name == "" else path.name,
         classes=classes,
         mean=tuple(round(value, 6) for value in mean.tolist()),
         std=tuple(round(value, 6) for value in std.tolist()),
         digest=hashlib.sha256(digests.encode()).hexdigest(),
+        settings=settings(params),
     )
 
 

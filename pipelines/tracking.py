@@ -10,9 +10,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.error import HTTPError
-from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 from filelock import FileLock
 
@@ -33,7 +30,6 @@ PIPELINE_RUN_VARIABLE = "JOSLIM_PIPELINE_RUN"
 _PIPELINE_RUN = "joslim.pipeline_run"
 _PROCESS = "joslim.process"
 _STAGE = "joslim.stage"
-_PROBE_SECONDS = 20
 _TAG_LENGTH = 5000
 _METRICS_PER_REQUEST = 1000
 _DEFAULTS = {
@@ -48,25 +44,6 @@ _DEFAULTS = {
 def uri() -> str:
     """Where MLflow's records are: ``MLFLOW_TRACKING_URI``, else a database in the checkout."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.root() / 'mlflow.db'}"
-
-
-def require_server() -> None:
-    """Ask the tracking server, if there is one, whether it is there.
-
-    Raises:
-        JoslimError: If nothing answers.
-    """
-    if urlsplit(uri()).scheme not in ("http", "https"):
-        return
-    try:
-        urlopen(f"{uri()}/health", timeout=_PROBE_SECONDS).close()
-    except HTTPError:
-        pass
-    except (OSError, ValueError) as error:
-        raise JoslimError(
-            f"MLFLOW_TRACKING_URI names a server that does not answer: {error}; start it, or unset "
-            "the variable to use mlflow.db in the checkout"
-        ) from error
 
 
 def configure() -> str:
@@ -88,11 +65,22 @@ def configure() -> str:
 
 
 def client() -> "MlflowClient":
-    """A client of the configured tracking server."""
+    """A client of the configured tracking server.
+
+    Raises:
+        JoslimError: If MLflow cannot use `uri`.
+    """
     configure()
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
-    return MlflowClient()
+    try:
+        return MlflowClient()
+    except (MlflowException, SQLAlchemyError, ImportError) as error:
+        raise JoslimError(
+            f"MLFLOW_TRACKING_URI names a store that MLflow cannot use: {str(error).strip()}"
+        ) from error
 
 
 def experiment_id() -> str:

@@ -35,7 +35,8 @@ MAX_RESTARTS = 3
 
 
 def main() -> None:
-    params, info = load_params(), DataInfo.load()
+    params = load_params()
+    info = DataInfo.load_for(params)
     if params.training.processes > 1 and not distributed.is_launched():
         sys.exit(_launch(params.training.processes))
     with distributed.together():

@@ -28,7 +28,8 @@ from pipelines.train import make_trainer
 
 
 def main() -> None:
-    params, info = load_params(), DataInfo.load()
+    params = load_params()
+    info = DataInfo.load_for(params)
     study = Study(params, paths.STATE / "tune" / f"{_key(params, info)}.jsonl")
     with tracking.stage_run(
         "tune", params=params.tune.model_dump(), data_digest=info.digest
@@ -47,7 +48,7 @@ def main() -> None:
                 trial.metrics({"hypervolume": hypervolume})
             study.tell(chosen, hypervolume)
             run.metrics({"best_hypervolume": study.best()["hypervolume"]}, step=number)
-        _write(params, study, run)
+        _write(study, run)
     _show(study)
 
 
@@ -125,22 +126,24 @@ def _hypervolume(params: Params, info: DataInfo, chosen: Mapping[str, Any], titl
     return float(front_metrics(candidates, trainer.strategy.cost)["hypervolume"])
 
 
-def _write(params: Params, study: Study, run: tracking.Run) -> None:
+def _write(study: Study, run: tracking.Run) -> None:
     best = {k: v for k, v in study.best().items() if k != "hypervolume"}
-    section = {"training": {**params.training.model_dump(), **best}}
     file = paths.TUNE_REPORT / "best.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(section, sort_keys=False))
+    file.write_text(yaml.safe_dump({"training": best}, sort_keys=False))
     run.artifact(file)
 
 
 def _show(study: Study) -> None:
     ranked = sorted(study.results, key=lambda result: -result["hypervolume"])
-    table = Table(*ranked[0], title=f"best of {len(ranked)} trials", title_justify="left")
+    headings = (name.replace("_", " ") for name in ranked[0])
+    table = Table(*headings, title=f"best of {len(ranked)} trials", title_justify="left")
     for result in ranked[:10]:
         table.add_row(*(f"{value:.4g}" for value in result.values()))
     console.print(table)
-    console.print(f"For params.yaml: {paths.TUNE_REPORT / 'best.yaml'}")
+    console.print(
+        f"values for the section training of params.yaml: {paths.TUNE_REPORT / 'best.yaml'}"
+    )
 
 
 if __name__ == "__main__":

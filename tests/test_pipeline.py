@@ -179,7 +179,7 @@ def test_tune_goes_on_where_it_stopped(checkout: Checkout, fashion_mnist: Path):
     best = yaml.safe_load((checkout.root / "reports/tune/best.yaml").read_text())["training"]
     winner = max(three, key=lambda trial: trial["hypervolume"])
     assert best["learning_rate"] == winner["learning_rate"]
-    params["training"] = best
+    params["training"] |= best
     checkout.write_params(params)
     checkout.run(sys.executable, "-c", "from pipelines.params import load_params; load_params()")
     checkout.write_params(tiny_params(fashion_mnist))

@@ -64,7 +64,9 @@ def for_each(count: int, read: Callable[[int], None], thing: str) -> None:
     if broken:
         more = f"\n… and {len(broken) - 20} more" if len(broken) > 20 else ""
         amount = f"1 damaged {thing}" if len(broken) == 1 else f"{len(broken)} damaged {thing}s"
-        raise DataError(f"{amount}:\n" + "\n".join(broken[:20]) + more)
+        raise DataError(
+            f"{amount}; replace or remove what is named here:\n" + "\n".join(broken[:20]) + more
+        )
 
 
 def _pixels(images: FileImages) -> ImageSet:

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.text import Text
 
 from joslim.errors import JoslimError
-from pipelines import paths, tracking
+from pipelines import paths
+from pipelines.flow.reachable import require_mlflow, require_prefect
 from pipelines.flow.server import TemporaryServer
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _run() -> int:
-    tracking.require_server()
+    require_mlflow()
     with _server() as wait:
         from prefect.exceptions import TerminationSignal
 
@@ -96,7 +97,8 @@ def _server() -> Iterator[Callable[[], None]]:
     """Use the Prefect server that is configured, or else one of our own; yield a wait for it."""
     from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
-    if PREFECT_API_URL.value():
+    if configured := PREFECT_API_URL.value():
+        require_prefect(configured)
         yield lambda: None
         return
     server = TemporaryServer()

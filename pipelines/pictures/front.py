@@ -85,6 +85,7 @@ def draw_front(
     for name, cost, y in zip(front.id, front.objective, error, strict=True):
         tip(axes, cost, y, f"{name}: {QUANTITIES[objective].format(cost)}, {y:.2f} % error")
     axes.set(xlim=(0, right), ylim=(low, high), title="validation error, %")
+    axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= high])
     axes.grid(axis="y")
     _label_costs(axes, objective, candidates.objective.max())
     if marks:
@@ -101,11 +102,11 @@ def draw_front(
 
 
 def _limits(shown: Sequence[float], highest: float) -> tuple[float, float]:
-    """Room for all that must be seen; bad candidates may lie above."""
+    """Room for all that must be seen and the labels below; bad candidates may lie above."""
     least, most = min(shown), max(shown)
     spread = max(most - least, 0.5)
     high = min(max(most, highest), most + 0.6 * spread)
-    return max(0.0, least - 0.3 * spread), high + 0.08 * spread
+    return least - 0.3 * spread, high + 0.08 * spread
 
 
 def _label_costs(axes: Axes, objective: str, full: float) -> None:

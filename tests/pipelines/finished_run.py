@@ -123,7 +123,7 @@ def _best(front: pd.DataFrame, limits: dict[str, object], full: dict[str, float]
 
 def _write_data(root: Path, classes: Sequence[str], rng: np.random.Generator) -> None:
     info = {"name": "fashion-mnist", "classes": list(classes), "mean": [0.286], "std": [0.353]}
-    _json(root / paths.PREPARED / "dataset.json", {**info, "digest": "3f" * 32})
+    _json(root / paths.PREPARED / "dataset.json", {**info, "digest": "3f" * 32, "settings": {}})
     rows = [
         (split, name, int(count + rng.integers(0, 30)), "ab" * 32)
         for split, count in (("train", 5400), ("val", 600), ("test", 1000))

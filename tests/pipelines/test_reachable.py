@@ -1,0 +1,57 @@
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
+import pytest
+
+from joslim.errors import JoslimError
+from pipelines.flow.reachable import require_mlflow, require_prefect
+
+CLOSED = "http://127.0.0.1:1"
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    """The address of a server that answers every request with 401."""
+
+    class Refuse(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(401)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refuse) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_server_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", CLOSED)
+    with pytest.raises(JoslimError, match=r"MLFLOW_TRACKING_URI names a server that does not"):
+        require_mlflow()
+    with pytest.raises(JoslimError, match=r"PREFECT_API_URL names a server that does not answer"):
+        require_prefect(f"{CLOSED}/api")
+
+
+def test_a_server_that_asks_for_a_login_is_there(
+    refusing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", refusing)
+    require_mlflow()
+    require_prefect(f"{refusing}/api/")
+
+
+def test_the_checkouts_own_database_needs_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    require_mlflow()
+
+
+@pytest.mark.parametrize("address", ["htp://127.0.0.1:5000", "postgresql+nothing://x/y"])
+def test_a_store_that_mlflow_does_not_know_is_told(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(JoslimError, match=r"MLFLOW_TRACKING_URI names a store that MLflow cannot"):
+        require_mlflow()
