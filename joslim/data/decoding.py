@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import IO
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
@@ -27,6 +27,8 @@ def decode(file: Path, channels: int, content: IO[bytes] | None = None) -> Image
     try:
         with Image.open(content or file) as image:
             return image.convert("L" if channels == 1 else "RGB")
+    except UnidentifiedImageError as error:
+        raise DataError(f"{file}: not an image that Pillow can read") from error
     except DAMAGE as error:
         raise DataError(f"{file}: {error}") from error
 

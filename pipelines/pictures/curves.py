@@ -9,6 +9,9 @@ from scipy.optimize import isotonic_regression
 
 from pipelines.pictures.style import PALETTE, styled
 
+LEAST = 1e-6
+"""Nats: smaller losses are drawn there, as 0 has no place on a log scale."""
+
 _COLORS = {"full": "ink", "proposals": "blue", "smallest": "teal"}
 
 
@@ -42,16 +45,17 @@ def _draw_losses(axes: Axes, curves: pd.DataFrame) -> None:
     window = max(1, len(curves) // 30)
     ends = []
     for name, color in _COLORS.items():
-        raw = np.log(curves[f"{name}_loss"])
+        raw = np.log(curves[f"{name}_loss"].clip(lower=LEAST))
         smooth = raw.rolling(window, min_periods=1, center=True).mean()
         axes.plot(curves.epoch, np.exp(raw), lw=0.8, alpha=0.3, color=PALETTE[color])
         axes.plot(curves.epoch, np.exp(smooth), lw=1.8, color=PALETTE[color])
         ends.append(smooth.iloc[-1])
     axes.set(yscale="log", title="loss, nats (log scale)")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    low, high = np.log(axes.get_ylim())
+    within_two_decades = high - low < np.log(100)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if within_two_decades else (1,)))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="x", length=0)
-    low, high = np.log(axes.get_ylim())
     for color, name, y in zip(
         _COLORS.values(), _COLORS, _spread(np.array(ends), 0.07 * (high - low)), strict=True
     ):

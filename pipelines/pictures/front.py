@@ -105,7 +105,7 @@ def _limits(shown: Sequence[float], highest: float) -> tuple[float, float]:
     """Room for all that must be seen and the labels below; bad candidates may lie above."""
     least, most = min(shown), max(shown)
     spread = max(most - least, 0.5)
-    high = min(max(most, highest), most + 0.6 * spread)
+    high = max(min(max(most, highest), most + 0.6 * spread), least + spread)
     return least - 0.3 * spread, high + 0.08 * spread
 
 
