@@ -6,6 +6,7 @@ Prints Markdown. Ratios are of medians of steps taken in turns, in one run on ot
 """
 
 import multiprocessing
+import os
 import re
 import statistics
 import tempfile
@@ -17,6 +18,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.multiprocessing import spawn
 
 import joslim
 from benchmarks import machine
@@ -27,6 +29,7 @@ from joslim.losses import distillation_loss
 from joslim.memory_format import fast_memory_format
 from joslim.sandwich import sandwich_step
 from joslim.slimmable_network import SlimmableNetwork
+from joslim.synced_norm import synchronise_batchnorm_
 from joslim.widths import Widths
 
 CASES = {
@@ -50,10 +53,13 @@ def main() -> None:
     print("|---|---:|")
     for images in STREAMS:
         print(f"| {images} | {reading(images):.1%} |", flush=True)
-    print("\n| network | two processes of one thread against two threads, images/s |")
-    print("|---|---:|")
+    print("\n| network | two processes against two threads, images/s | if they never waited |")
+    print("|---|---:|---:|")
     for name in CASES:
-        print(f"| `{name}` | {two_processes(name):.2f} × |", flush=True)
+        together, apart = two_processes(name)
+        print(f"| `{name}` | {together:.2f} × | {apart:.2f} × |", flush=True)
+    median, mean = all_reduce_ms()
+    print(f"\nAn all-reduce of 512 bytes took {median:.2f} ms (median), {mean:.2f} ms (mean).")
     print("\n| network | full width by `torch.compile`, against eager | compiling took |")
     print("|---|---:|---:|")
     for name in CASES:
@@ -124,31 +130,63 @@ def reading(images: str) -> float:
     return batch / (batch + trained)
 
 
-def two_processes(name: str) -> float:
-    """Images per second of two processes with a thread each, over one's with two threads."""
-    seconds: dict[int, list[float]] = {1: [], 2: []}
+def two_processes(name: str) -> tuple[float, float]:
+    """Images per second of two processes with a thread each, over one's with two threads.
+
+    Returns:
+        As they train together, and with the same work but each in a group of its own, where
+        nothing that is sent has to arrive.
+    """
+    seconds: dict[tuple[int, bool], list[float]] = {(1, True): [], (2, True): [], (2, False): []}
     for _ in range(3):
-        for size, medians in seconds.items():
+        for (size, joined), medians in seconds.items():
             with tempfile.TemporaryDirectory() as folder:
-                arguments = (size, name, f"{folder}/store", f"{folder}/seconds")
-                torch.multiprocessing.spawn(_process, arguments, nprocs=size)
-                medians.append(float(Path(f"{folder}/seconds").read_text()))
-    return statistics.median(seconds[1]) / statistics.median(seconds[2])
+                spawn(_step_seconds, (size, joined, name, folder), nprocs=size)
+                medians.append(float(Path(f"{folder}/result").read_text()))
+    alone, together, apart = (statistics.median(medians) for medians in seconds.values())
+    return alone / together, alone / apart
 
 
-def _process(rank: int, size: int, name: str, store: str, result: str) -> None:
+def _step_seconds(rank: int, size: int, joined: bool, name: str, folder: str) -> None:
+    """Write the median of this process's steps; of the first one alone."""
     torch.set_num_threads(2 // size)
     network, images, labels, widths_list = case(name)
     shared: nn.Module = network
     if size > 1:
-        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
+        _join(rank if joined else 0, size if joined else 1, f"{folder}/{0 if joined else rank}")
+        synchronise_batchnorm_(network)
         shared = distributed.shared(network)
     part = slice(rank, None, size)
     (median,) = in_turns(lambda: step(shared, images[part], labels[part], widths_list))
     if rank == 0:
-        Path(result).write_text(str(median))
+        Path(f"{folder}/result").write_text(str(median))
     if size > 1:
         dist.destroy_process_group()
+
+
+def all_reduce_ms() -> tuple[float, float]:
+    """Median and mean milliseconds of an all-reduce between two processes that do nothing else."""
+    with tempfile.TemporaryDirectory() as folder:
+        spawn(_all_reduce, (folder,), nprocs=2)
+        times = [float(line) for line in Path(f"{folder}/result").read_text().split()]
+    return 1e3 * statistics.median(times), 1e3 * statistics.mean(times)
+
+
+def _all_reduce(rank: int, folder: str) -> None:
+    _join(rank, 2, f"{folder}/store")
+    sums, times = torch.zeros(2, 64), []
+    for _ in range(1000):
+        start = time.perf_counter()
+        dist.all_reduce(sums)
+        times.append(time.perf_counter() - start)
+    if rank == 0:
+        Path(f"{folder}/result").write_text("\n".join(map(str, times)))
+    dist.destroy_process_group()
+
+
+def _join(rank: int, size: int, store: str) -> None:
+    os.environ["LOCAL_WORLD_SIZE"] = str(size)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
 
 
 def compiled(name: str) -> tuple[float, float]:

@@ -17,8 +17,8 @@ SUPERNETS = {
 """Of which a dense network that was extracted before needs nothing."""
 UNWATCHED = {
     "train": {"checkpoint", "evaluation", "pareto"},
-    "front": {"channel_order", "distributed", "losses", "pretrained", "synced_norm",
-              "training_config"},
+    "front": {"channel_order", "distributed", "local_sum", "losses", "pretrained",
+              "synced_norm", "training_config"},
     "finetune": SUPERNETS,
     "evaluate": SUPERNETS | {"threads"},
 }  # fmt: skip
