@@ -35,3 +35,7 @@ class CheckpointError(JoslimError, RuntimeError):
 
 class DivergenceError(JoslimError, ArithmeticError):
     """A training whose loss is no longer a finite number."""
+
+
+class ProcessError(JoslimError, RuntimeError):
+    """A training of several processes that cannot go on together."""

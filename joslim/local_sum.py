@@ -2,15 +2,21 @@
 
 import os
 import tempfile
-from functools import cache
+import time
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from joslim.errors import ProcessError
+
 CAPACITY = 8192
 """Numbers of each process that are summed at a time."""
+
+PATIENCE_SECONDS = 1800.0
+"""Gloo's own limit: the others may be searching, or reading images."""
 
 
 def sum_(values: Tensor) -> None:
@@ -21,8 +27,17 @@ def sum_(values: Tensor) -> None:
 
     Args:
         values: Contiguous, of floating point.
+
+    Raises:
+        ProcessError: If the others cannot be waited for any longer.
     """
-    local = _local_sum(dist.group.WORLD)
+    group = dist.group.WORLD
+    assert group is not None
+    if group not in _local_sums:
+        on_one_machine = int(os.environ.get("LOCAL_WORLD_SIZE", 0)) == group.size()
+        polls = on_one_machine and dist.get_backend(group) == "gloo"
+        _local_sums[group] = LocalSum() if polls else None
+    local = _local_sums[group]
     if local is None:
         dist.all_reduce(values)
     else:
@@ -42,14 +57,15 @@ class LocalSum:
         size = dist.get_world_size()
         self._rank = dist.get_rank()
         self._count = 0
+        self._parent = os.getppid()
+        numbers = size * (1 + 2 * CAPACITY)
         names = [""]
         if self._rank == 0:
-            handle, names[0] = tempfile.mkstemp(prefix="joslim-")
-            os.close(handle)
+            with tempfile.NamedTemporaryFile(prefix="joslim-", delete=False) as file:
+                file.write(torch.zeros(numbers, dtype=torch.float64).numpy().tobytes())
+            names[0] = file.name
         dist.broadcast_object_list(names)
-        shared = torch.from_file(
-            names[0], shared=True, size=size * (1 + 2 * CAPACITY), dtype=torch.float64
-        )
+        shared = torch.from_file(names[0], shared=True, size=numbers, dtype=torch.float64)
         self._counts = shared[:size].numpy()
         self._places = shared[size:].view(2, size, CAPACITY)
         dist.barrier()
@@ -63,10 +79,22 @@ class LocalSum:
         places[self._rank] = values
         _fence()
         self._counts[self._rank] = self._count
-        while self._counts.min() < self._count:
-            os.sched_yield()
+        self._wait()
         _fence()
         values.copy_(places.sum(0))
+
+    def _wait(self) -> None:
+        give_up = time.monotonic() + PATIENCE_SECONDS
+        while self._counts.min() < self._count:
+            if os.getppid() != self._parent:
+                raise ProcessError("the process that started this training is gone")
+            if time.monotonic() > give_up:
+                silent = [rank for rank, count in enumerate(self._counts) if count < self._count]
+                raise ProcessError(
+                    f"processes {silent} of this training have not come so far in "
+                    f"{PATIENCE_SECONDS:g} s; start it again, it continues from its last checkpoint"
+                )
+            os.sched_yield()
 
 
 def _fence() -> None:
@@ -77,7 +105,4 @@ def _fence() -> None:
     os.sched_yield()
 
 
-@cache
-def _local_sum(group: dist.ProcessGroup) -> LocalSum | None:
-    on_one_machine = int(os.environ.get("LOCAL_WORLD_SIZE", 0)) == group.size()
-    return LocalSum() if on_one_machine and dist.get_backend(group) == "gloo" else None
+_local_sums: "WeakKeyDictionary[dist.ProcessGroup, LocalSum | None]" = WeakKeyDictionary()

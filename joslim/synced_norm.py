@@ -26,11 +26,12 @@ class _Synced(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not (self.training and self.track_running_stats and dist.is_initialized()):
             return super().forward(x)
-        mean, var = _moments(x.detach())
-        moments = torch.stack([mean, var + mean.square()])
-        sum_(moments)
-        mean, square = moments / dist.get_world_size()
-        var = (square - mean.square()).clamp_min(0)
+        moments = torch.stack(_moments(x.detach()))
+        mean, var = moments.double()  # as squares of means cancel below
+        sums = torch.stack([mean, var + mean.square()])
+        sum_(sums)
+        mean, square = sums / dist.get_world_size()
+        mean, var = torch.stack([mean, (square - mean.square()).clamp_min(0)]).to(moments)
         self._follow(mean, var, x.numel() // x.shape[1] * dist.get_world_size())
         return _Normalise.apply(x, mean, var, self.weight, self.bias, self.eps)
 
@@ -104,17 +105,17 @@ class _Normalise(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, var, weight = ctx.saved_tensors
         gain = torch.ones_like(mean) if weight is None else weight
+        scale = (var + ctx.eps).rsqrt()
         _, for_weight, for_bias = torch.ops.aten.native_batch_norm_backward(
-            gradient, x, gain, mean, var, None, None, False, ctx.eps, [False, True, True]
+            gradient, x, gain, mean, var, mean, scale, False, ctx.eps, [False, True, True]
         )
         sums = torch.stack([for_bias, for_weight])
         sum_(sums)
         offset, slope = sums / (dist.get_world_size() * x.numel() / x.shape[1])
-        scale = (var + ctx.eps).rsqrt()
-        tilt = gain * scale * slope * scale
+        tilt = (gain * scale * slope * scale).to(x.dtype)
         for_x = _affine(gradient, gain * scale, tilt * mean - gain * scale * offset)
         shape = [1, -1] + [1] * (x.dim() - 2)
-        for_x.addcmul_(x, tilt.to(x.dtype).view(shape), value=-1)
+        for_x.addcmul_(x, tilt.view(shape), value=-1)
         if weight is None:
             return for_x, None, None, None, None, None
         return for_x, None, None, for_weight, for_bias, None

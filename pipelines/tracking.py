@@ -78,9 +78,9 @@ def client() -> "MlflowClient":
     try:
         return MlflowClient()
     except (MlflowException, SQLAlchemyError, ImportError) as error:
-        raise JoslimError(
-            f"MLFLOW_TRACKING_URI names a store that MLflow cannot use: {str(error).strip()}"
-        ) from error
+        named = os.environ.get("MLFLOW_TRACKING_URI")
+        store = "the store that MLFLOW_TRACKING_URI names" if named else "the checkout's mlflow.db"
+        raise JoslimError(f"MLflow cannot use {store}: {str(error).strip()}") from error
 
 
 def experiment_id() -> str:

@@ -1,6 +1,7 @@
 """Servers that the user has named: if one is not there, it is told before any work starts."""
 
 import ssl
+from http.client import HTTPException
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
@@ -34,11 +35,13 @@ def require_prefect(api_url: str) -> None:
 
 
 def _require(variable: str, address: str, otherwise: str) -> None:
+    url = urlsplit(address)
+    without_login = url._replace(netloc=url.netloc.rpartition("@")[2]).geturl().rstrip("/")
     try:
-        urlopen(f"{address.rstrip('/')}/health", timeout=TIMEOUT_SECONDS).close()
+        urlopen(f"{without_login}/health", timeout=TIMEOUT_SECONDS).close()
     except HTTPError:
         pass  # it answers; whether it lets us in is for its own client, which knows the login
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         if isinstance(error, URLError) and isinstance(error.reason, ssl.SSLError):
             return  # likewise: the client may have other certificates
         raise JoslimError(

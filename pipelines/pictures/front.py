@@ -85,7 +85,7 @@ def draw_front(
     for name, cost, y in zip(front.id, front.objective, error, strict=True):
         tip(axes, cost, y, f"{name}: {QUANTITIES[objective].format(cost)}, {y:.2f} % error")
     axes.set(xlim=(0, right), ylim=(low, high), title="validation error, %")
-    axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= high])
+    axes.set_yticks([tick for tick in axes.get_yticks() if max(low, 0) <= tick <= high])
     axes.grid(axis="y")
     _label_costs(axes, objective, candidates.objective.max())
     if marks:

@@ -53,5 +53,5 @@ def test_a_store_that_mlflow_does_not_know_is_told(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    with pytest.raises(JoslimError, match=r"MLFLOW_TRACKING_URI names a store that MLflow cannot"):
+    with pytest.raises(JoslimError, match=r"MLflow cannot use the store that MLFLOW_TRACKING_URI"):
         require_mlflow()
