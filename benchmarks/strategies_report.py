@@ -72,8 +72,10 @@ def _spread(values: pd.Series, scale: float, digits: int) -> str:
 def draw(rows: pd.DataFrame) -> None:
     """Test error within a limit on the cost, mean and spread over the seeds."""
     networks, objectives = rows["network"].unique(), rows["objective"].unique()
-    figure = Figure(figsize=(4.2 * len(objectives), 3.6 * len(networks)))
-    grid = figure.subplots(len(networks), len(objectives), squeeze=False)
+    figure = Figure(figsize=(4.2 * len(objectives), 3.8 * len(networks)))
+    grid = figure.subplots(
+        len(networks), len(objectives), squeeze=False, gridspec_kw={"hspace": 0.12, "wspace": 0.08}
+    )
     for (i, network), (j, objective) in product(enumerate(networks), enumerate(objectives)):
         axes = grid[i, j]
         draw_case(axes, rows[(rows["network"] == network) & (rows["objective"] == objective)])
