@@ -27,30 +27,41 @@ def create(
             and ``in_channels``.
         num_classes: Length of the network's output.
         in_channels: 1 for grey images, 3 for colour.
-        weights: For ``torchvision:NAME`` and ``timm:NAME`` only: the name of pretrained weights
-            (timm's tag), or their file; the output layer is fresh if their number of classes is
+        weights: A file of pretrained weights, or for ``torchvision:NAME`` and ``timm:NAME`` also
+            their name (timm's tag); the output layer is fresh if their number of classes is
             another.
 
     Raises:
         NetworkError: If no such network or weights exist, or it cannot take so many input channels.
     """
     source, _, rest = name.partition(":")
-    if weights is not None and source not in ("torchvision", "timm"):
-        raise NetworkError(f"network '{name}' has no weights by name; got weights '{weights}'")
-    if not rest:
-        base, dash, suffix = name.partition("-")
-        depths = {f"resnet{depth}": depth for depth in CIFAR_RESNET_DEPTHS}
-        if base not in depths or (dash and suffix != "half"):
-            raise NetworkError(
-                f"network is '{name}'; expected one of {', '.join(depths)}, any of these with "
-                "'-half', 'torchvision:NAME', 'timm:NAME' or 'package.module:factory'"
-            )
-        return CifarResNet(depths[base], num_classes, in_channels, stem_stride=2 if dash else 1)
-    if source == "torchvision":
+    if source == "torchvision" and rest:
         return _torchvision(rest, num_classes, in_channels, weights)
-    if source == "timm":
+    if source == "timm" and rest:
         return _timm(rest, num_classes, in_channels, weights)
-    return _from_factory(name, num_classes, in_channels)
+    if weights is not None and not weights.endswith(FILES):
+        raise NetworkError(
+            f"weights are '{weights}', but '{name}' has none by name; expected null, or a file "
+            f"({', '.join(FILES)})"
+        )
+    if rest:
+        model = _from_factory(name, num_classes, in_channels)
+    else:
+        model = _cifar_resnet(name, num_classes, in_channels)
+    if weights is not None:
+        load_weights_(model, name, weights)
+    return model
+
+
+def _cifar_resnet(name: str, num_classes: int, in_channels: int) -> nn.Module:
+    base, dash, suffix = name.partition("-")
+    depths = {f"resnet{depth}": depth for depth in CIFAR_RESNET_DEPTHS}
+    if base not in depths or (dash and suffix != "half"):
+        raise NetworkError(
+            f"network is '{name}'; expected one of {', '.join(depths)}, any of these with "
+            "'-half', 'torchvision:NAME', 'timm:NAME' or 'package.module:factory'"
+        )
+    return CifarResNet(depths[base], num_classes, in_channels, stem_stride=2 if dash else 1)
 
 
 def module_type(name: str) -> type[nn.Module]:

@@ -21,7 +21,7 @@ def load_weights_(model: nn.Module, network: str, weights: str) -> None:
 
     Args:
         model: Changed in place.
-        network: Its name in torchvision; in timm, if ``weights`` are a file.
+        network: Its name; torchvision's, if ``weights`` are not a file.
         weights: A name such as ``IMAGENET1K_V1`` or ``DEFAULT``, fetched over the network once, or
             a file of named tensors: ``.safetensors``, ``.pt`` or ``.pth``.
 

@@ -232,6 +232,11 @@ def _key(error: Any) -> str:
 def _sentence(error: Any) -> str:
     key = _key(error)
     message = error["msg"].removeprefix("Value error, ")
+    if error["type"].startswith("string_") and "[key]" in error["loc"]:
+        return (
+            f"{error['loc'][0]}: a name is '{error['input']}'; expected at most 30 lower-case "
+            "letters, digits and hyphens, the first a letter"
+        )
     if error["type"] == "missing":
         return f"{key} is missing"
     if error["type"] == "extra_forbidden":

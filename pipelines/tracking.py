@@ -5,11 +5,13 @@ otherwise FAILED, KILLED or FINISHED by the last run of every stage.
 """
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
@@ -17,6 +19,7 @@ from joslim.errors import JoslimError
 from pipelines import paths
 from pipelines.git import revisions
 from pipelines.processes import dvc_process, is_alive, is_local, this_process
+from pipelines.reachable import require_answer
 from pipelines.sending import Sender
 
 if TYPE_CHECKING:
@@ -44,6 +47,19 @@ _DEFAULTS = {
 def uri() -> str:
     """Where MLflow's records are: ``MLFLOW_TRACKING_URI``, else a database in the checkout."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.root() / 'mlflow.db'}"
+
+
+def require_server() -> None:
+    """Look whether the server at `uri`, or another store, can be used.
+
+    Raises:
+        JoslimError: If no server answers, or MLflow does not know such a store.
+    """
+    scheme = urlsplit(uri()).scheme
+    if scheme in ("http", "https"):
+        require_answer("MLFLOW_TRACKING_URI", uri(), "use mlflow.db in the checkout")
+    elif scheme != "sqlite":
+        client()
 
 
 def configure() -> str:
@@ -162,6 +178,10 @@ def stage_run(
         data_digest: Digest of the prepared data.
         system_metrics: Log CPU, memory, disk and network every 10 s.
     """
+    try:
+        require_server()
+    except JoslimError as error:
+        warnings.warn(f"{error}. Trying on for some minutes", stacklevel=3)
     mlflow_client, experiment = client(), experiment_id()
     import mlflow
     from mlflow.exceptions import MlflowException

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.text import Text
 
 from joslim.errors import JoslimError
-from pipelines import paths
-from pipelines.flow.reachable import require_mlflow, require_prefect
+from pipelines import paths, tracking
 from pipelines.flow.server import TemporaryServer
+from pipelines.reachable import require_answer
 
 if TYPE_CHECKING:
     from prefect.states import State
@@ -60,7 +60,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _run() -> int:
-    require_mlflow()
+    tracking.require_server()
     with _server() as wait:
         from prefect.exceptions import TerminationSignal
 
@@ -83,9 +83,11 @@ def _run() -> int:
 
 def _serve(cron: str | None) -> int:
     with _server() as wait:
-        from pipelines.flow.serving import serve
+        from pipelines.flow.serving import require_schedule, serve
         from pipelines.params import load_params
 
+        if cron:
+            require_schedule(cron)
         load_params()
         wait()
         serve(_console, cron)
@@ -98,7 +100,7 @@ def _server() -> Iterator[Callable[[], None]]:
     from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
     if configured := PREFECT_API_URL.value():
-        require_prefect(configured)
+        require_answer("PREFECT_API_URL", configured, "let the flow start its own")
         yield lambda: None
         return
     server = TemporaryServer()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import dropwhile
 from pathlib import Path
+from typing import Literal
 
 from joslim.errors import JoslimError
 from pipelines import paths
@@ -32,6 +33,10 @@ _ERROR = re.compile(r"[\w.]*(error|exception|interrupt)(:|$)", re.IGNORECASE)
 _TRACEBACK = "Traceback (most recent call last):"
 
 
+Outcome = Literal["ran", "restored", "unchanged"]
+"""Of a stage: restored if DVC had its results in its cache, but others were in place."""
+
+
 class StageError(JoslimError, RuntimeError):
     """A stage that failed; the text is the stage's own."""
 
@@ -51,7 +56,7 @@ async def reproduce(
     variables: Mapping[str, str],
     on_line: Callable[[str], None],
     on_progress: Callable[[Progress], None],
-) -> bool:
+) -> Outcome:
     """Have DVC bring one stage up to date.
 
     Args:
@@ -59,9 +64,6 @@ async def reproduce(
         variables: Environment variables for the stage, beside this process's own.
         on_line: Called with every line of the stage's output.
         on_progress: Called when the stage says how far it is.
-
-    Returns:
-        Whether the stage ran; False if nothing had changed or DVC had the result in its cache.
 
     Raises:
         StageError: If the stage fails.
@@ -71,14 +73,17 @@ async def reproduce(
     process = await _start({RECORDS_VARIABLE: "1", **variables}, "repro", "-s", stage)
     assert process.stdout is not None
     assert process.stderr is not None
-    ran = False
+    outcome: Outcome = "restored"
     complaints: deque[str] = deque(maxlen=200)
 
     async def read(stream: asyncio.StreamReader) -> None:
-        nonlocal ran
+        nonlocal outcome
         async for raw in stream:
             line = raw.decode(errors="replace").rstrip()
-            ran |= line.startswith(f"Running stage '{stage}'")
+            if line.startswith(f"Running stage '{stage}'"):
+                outcome = "ran"
+            elif (unchanged := _UNCHANGED.match(line)) and unchanged[1] == stage:
+                outcome = "unchanged"
             if (progress := Progress.decode(line)) is not None:
                 on_progress(progress)
             elif line and not _CHATTER.match(line):
@@ -89,7 +94,7 @@ async def reproduce(
         await asyncio.gather(read(process.stdout), read(process.stderr))
         if await process.wait():
             raise StageError(_reason(list(complaints)))
-        return ran
+        return outcome
     finally:
         await _end_group(process)
 

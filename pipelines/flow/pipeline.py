@@ -49,7 +49,10 @@ async def pipeline() -> State:
 
 @task(cache_policy=NO_CACHE, task_run_name="{stage}")
 async def reproduce(stage: str, threads: int, known_unchanged: bool) -> State[None]:
-    """Completed, Cached where DVC had nothing to run, or Failed in the stage's own words."""
+    """Completed, Restored from DVC's cache, Cached where nothing had changed, or Failed.
+
+    A failure is told in the stage's own words.
+    """
     logger, display = get_run_logger(), Display.current()
     log_progress = at_most_every(SECONDS_BETWEEN_LINES, lambda p: logger.info(str(p)))
     with display.running(stage) as shown:
@@ -68,19 +71,21 @@ async def reproduce(stage: str, threads: int, known_unchanged: bool) -> State[No
             **({"COLUMNS": str(display.columns)} if display.columns else {}),
         }
         try:
-            ran = not known_unchanged and await dvc.reproduce(
-                stage, variables, on_line, on_progress
-            )
+            outcome: dvc.Outcome = "unchanged"
+            if not known_unchanged:
+                outcome = await dvc.reproduce(stage, variables, on_line, on_progress)
         except dvc.StageError as error:
             shown.outcome = "failed"
             return Failed(message=str(error))
-        shown.outcome = "ran" if ran else "cached"
-    if ran:
+        shown.outcome = "ran" if outcome == "ran" else "cached"
+    if outcome == "ran":
         return Completed()
+    if outcome == "restored":
+        return Completed(name="Restored", message=f"DVC had what {stage} makes in its cache.")
     return Completed(name="Cached", message=f"Nothing that {stage} depends on has changed.")
 
 
-OUTCOMES = {"Completed": "ran", "Cached": "cached"}
+OUTCOMES = {"Completed": "ran", "Restored": "cached", "Cached": "cached"}
 """What the display calls the ends of `reproduce`."""
 
 
@@ -92,7 +97,7 @@ class _Run:
         self._side_by_side = max(1, min(self._cores, num_budgets, MAX_SIDE_BY_SIDE))
         self._slots = Semaphore(self._side_by_side)
         self._unchanged: set[str] = set()
-        self._ran_since: set[UUID] = set()
+        self._changed_since: set[UUID] = set()
         self._progress_id = progress_id
         self._num_stages = 6 + 2 * num_budgets
         self._num_done = 0
@@ -100,7 +105,7 @@ class _Run:
     async def find_unchanged(self) -> None:
         """Ask DVC once which stages need no call of their own, unless what they read changes."""
         self._unchanged = await dvc.unchanged()
-        self._ran_since.clear()
+        self._changed_since.clear()
 
     async def stage(
         self,
@@ -115,7 +120,7 @@ class _Run:
         Raises:
             StageError: If it fails.
         """
-        unchanged = name in self._unchanged and not {s.id for s in after} & self._ran_since
+        unchanged = name in self._unchanged and not {s.id for s in after} & self._changed_since
         named = reproduce.with_options(name=name.partition("@")[0])
         given = {
             "stage": name,
@@ -134,7 +139,7 @@ class _Run:
         if not state.is_completed():
             raise dvc.StageError(f"{name}: {state.message}")
         if state.name != "Cached":
-            self._ran_since.add(state.id)
+            self._changed_since.add(state.id)
         self._num_done += 1
         await aupdate_progress_artifact(
             self._progress_id, progress=100 * self._num_done / self._num_stages

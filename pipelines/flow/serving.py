@@ -7,11 +7,14 @@ from contextlib import suppress
 from typing import Any
 
 import psutil
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import EntrypointType
 from prefect.runner import Runner
 from prefect.settings import PREFECT_API_URL
+from pydantic import ValidationError
 from rich.console import Console
 
+from joslim.errors import JoslimError
 from pipelines.flow.pipeline import pipeline
 
 
@@ -22,6 +25,21 @@ class _Runner(Runner):
             if os.getpgid(child.pid) == os.getpgrp():
                 child.send_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
+
+
+def require_schedule(cron: str) -> None:
+    """Check a schedule.
+
+    Raises:
+        JoslimError: If Prefect does not understand it.
+    """
+    try:
+        CronSchedule(cron=cron)
+    except ValidationError as error:
+        raise JoslimError(
+            f"--cron is '{cron}'; expected five fields, minute, hour, day, month and weekday, "
+            "as '0 2 * * *'"
+        ) from error
 
 
 def serve(console: Console, cron: str | None) -> None:

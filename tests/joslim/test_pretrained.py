@@ -38,6 +38,14 @@ def test_weights_of_a_file_are_loaded_but_for_the_output_layer(pretrained: nn.Mo
     assert torch.equal(full.classifier[3].weight, pretrained.classifier[3].weight)
 
 
+def test_any_network_starts_from_a_file(tmp_path: Path):
+    trained = joslim.networks.create("resnet8", 10)
+    torch.save(trained.state_dict(), tmp_path / "weights.pt")
+    model = joslim.networks.create("resnet8", 3, weights=str(tmp_path / "weights.pt"))
+    assert torch.equal(model.stage1[0].conv1.weight, trained.stage1[0].conv1.weight)
+    assert model.head.out_features == 3
+
+
 def test_weights_of_another_network_are_refused(file: Path):
     with pytest.raises(NetworkError, match=r"do not fit 'resnet18': conv1\.weight, .* are missing"):
         joslim.networks.create("torchvision:resnet18", 10, weights=str(file))
@@ -46,7 +54,7 @@ def test_weights_of_another_network_are_refused(file: Path):
 def test_errors_name_the_weights(tmp_path: Path):
     with pytest.raises(NetworkError, match=r"no weights 'V9' for 'resnet18'; it has IMAGENET1K_V1"):
         joslim.networks.create("torchvision:resnet18", 10, weights="V9")
-    with pytest.raises(NetworkError, match=r"'resnet20' has no weights by name; got weights 'V1'"):
+    with pytest.raises(NetworkError, match=r"weights are 'V1', but 'resnet20' has none by name"):
         joslim.networks.create("resnet20", 10, weights="V1")
     with pytest.raises(NetworkError, match=r"weights '.*nothing\.pth' cannot be read"):
         joslim.networks.create("torchvision:resnet18", 10, weights=str(tmp_path / "nothing.pth"))

@@ -97,6 +97,22 @@ def test_stages_run_after_what_they_read_and_are_cached_the_next_time(
     assert artifacts["front-picture"].data.startswith("![front](data:image/png;base64,")
 
 
+def test_going_back_to_earlier_settings_brings_back_all_that_followed_from_them(
+    prefect: SyncPrefectClient, project: Project
+) -> None:
+    model, report = "models/budgets/tiny", "reports/evaluated/tiny"
+    project.behave("finetune@tiny", f"mkdir -p {model}; cp params.yaml {model}")
+    project.behave("evaluate@tiny", f"mkdir -p {report}; cp {model}/params.yaml {report}")
+    for limit in ("100%", "90%", "100%"):
+        project.write_params({"tiny": {"macs": limit}, "full": {"macs": "100%"}})
+        state = run_flow()
+        settings = (project.root / "params.yaml").read_text()
+        assert (project.root / report / "params.yaml").read_text() == settings, limit
+    runs = task_runs(prefect, state)
+    restored = {"finetune@tiny", "evaluate@tiny", "report"}
+    assert {name for name, run in runs.items() if run.state_name == "Restored"} == restored
+
+
 def test_a_failed_stage_speaks_for_itself_and_stops_what_follows(
     prefect: SyncPrefectClient, project: Project
 ) -> None:

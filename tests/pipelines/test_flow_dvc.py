@@ -30,11 +30,11 @@ def test_a_stage_does_not_outlive_its_caller(project: Project, ending: signal.Si
     assert alive == []
 
 
-def reproduce(stage: str) -> tuple[bool, list[str], list[Progress]]:
+def reproduce(stage: str) -> tuple[dvc.Outcome, list[str], list[Progress]]:
     lines: list[str] = []
     positions: list[Progress] = []
-    ran = asyncio.run(dvc.reproduce(stage, {"MARK": "42"}, lines.append, positions.append))
-    return ran, lines, positions
+    outcome = asyncio.run(dvc.reproduce(stage, {"MARK": "42"}, lines.append, positions.append))
+    return outcome, lines, positions
 
 
 def test_lines_and_progress_of_a_stage_are_told_apart(project: Project) -> None:
@@ -43,10 +43,10 @@ def test_lines_and_progress_of_a_stage_are_told_apart(project: Project) -> None:
         "prepare", f"echo '{progress.encode()}'; echo \"mark $MARK\"; test -t 1 && echo 1"
     )
     first = ["> ./stage prepare data/prepared", "mark 42"]
-    assert reproduce("prepare") == (True, first, [progress])
-    assert reproduce("prepare") == (False, [], [])
+    assert reproduce("prepare") == ("ran", first, [progress])
+    assert reproduce("prepare") == ("unchanged", [], [])
     shutil.rmtree("data")
-    assert reproduce("prepare") == (False, [], []), "DVC has it in its cache"
+    assert reproduce("prepare") == ("restored", [], []), "DVC has it in its cache"
 
 
 @pytest.mark.parametrize(

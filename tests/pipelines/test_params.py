@@ -17,6 +17,10 @@ BUDGETS = TEXT[TEXT.index("budgets:") : TEXT.index("\ntune:")]
         ("[1, 2]", "params.yaml: the file is [1, 2]; expected keys with values"),
         ("a: 1\nb: {c: 1,\n c: 2}", "c is given twice, in lines 2 and 3; expected it once"),
         (
+            TEXT.replace(BUDGETS, "budgets: {Tiny_1: {macs: 50%}}\n"),
+            "budgets: a name is 'Tiny_1'; expected at most 30 lower-case letters",
+        ),
+        (
             TEXT.replace(BUDGETS, "budgets: [tiny]\n"),
             "budgets is ['tiny']; expected keys with values, as key: value",
         ),

@@ -5,7 +5,8 @@ from threading import Thread
 import pytest
 
 from joslim.errors import JoslimError
-from pipelines.flow.reachable import require_mlflow, require_prefect
+from pipelines import tracking
+from pipelines.reachable import require_answer
 
 CLOSED = "http://127.0.0.1:1"
 
@@ -30,22 +31,23 @@ def refusing() -> Iterator[str]:
 def test_a_server_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", CLOSED)
     with pytest.raises(JoslimError, match=r"MLFLOW_TRACKING_URI names a server that does not"):
-        require_mlflow()
+        tracking.require_server()
     with pytest.raises(JoslimError, match=r"PREFECT_API_URL names a server that does not answer"):
-        require_prefect(f"{CLOSED}/api")
+        require_answer("PREFECT_API_URL", f"{CLOSED}/api", "start one")
 
 
 def test_a_server_that_asks_for_a_login_is_there(
     refusing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", refusing)
-    require_mlflow()
-    require_prefect(f"{refusing}/api/")
+    tracking.require_server()
+    with_login = refusing.replace("//", "//joe:secret@")
+    require_answer("PREFECT_API_URL", f"{with_login}/api/", "start one")
 
 
 def test_the_checkouts_own_database_needs_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    require_mlflow()
+    tracking.require_server()
 
 
 @pytest.mark.parametrize("address", ["htp://127.0.0.1:5000", "postgresql+nothing://x/y"])
@@ -54,4 +56,4 @@ def test_a_store_that_mlflow_does_not_know_is_told(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     with pytest.raises(JoslimError, match=r"MLflow cannot use the store that MLFLOW_TRACKING_URI"):
-        require_mlflow()
+        tracking.require_server()

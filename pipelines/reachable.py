@@ -1,4 +1,4 @@
-"""Servers that the user has named: if one is not there, it is told before any work starts."""
+"""Whether a server that the user has named is there."""
 
 import ssl
 from http.client import HTTPException
@@ -7,34 +7,21 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from joslim.errors import JoslimError
-from pipelines import tracking
 
 TIMEOUT_SECONDS = 20
 
 
-def require_mlflow() -> None:
-    """Look whether MLflow's server, or another store, can be used.
+def require_answer(variable: str, address: str, otherwise: str) -> None:
+    """Ask the server at ``address`` for its health, as MLflow's and Prefect's can tell.
+
+    Args:
+        variable: That names the server, for the error.
+        address: Where the path ``/health`` is.
+        otherwise: What happens if ``variable`` is not set, for the error.
 
     Raises:
-        JoslimError: If no server answers, or MLflow does not know such a store.
+        JoslimError: If nothing answers.
     """
-    scheme = urlsplit(tracking.uri()).scheme
-    if scheme in ("http", "https"):
-        _require("MLFLOW_TRACKING_URI", tracking.uri(), "use mlflow.db in the checkout")
-    elif scheme != "sqlite":
-        tracking.client()
-
-
-def require_prefect(api_url: str) -> None:
-    """Look whether Prefect's server answers.
-
-    Raises:
-        JoslimError: If it does not.
-    """
-    _require("PREFECT_API_URL", api_url, "let the flow start a server of its own")
-
-
-def _require(variable: str, address: str, otherwise: str) -> None:
     url = urlsplit(address)
     without_login = url._replace(netloc=url.netloc.rpartition("@")[2]).geturl().rstrip("/")
     try:
