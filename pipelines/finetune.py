@@ -23,11 +23,6 @@ from pipelines.stage import console, run_stage
 def main(budget: str) -> None:
     params = load_params()
     info = DataInfo.load_for(params)
-    front = pd.read_csv(paths.FRONT_REPORT / "front.csv")
-    spec, _ = load_spec(paths.SUPERNET)
-    full_costs = read_json(paths.FRONT_REPORT / "full.json")
-    chosen = choose(front, params.budget(budget), full_costs, budget)
-    _, widths = load_spec(paths.FRONT / chosen)
     logged = {
         "budget": {budget: params.budgets[budget]},
         "finetune": params.finetune.model_dump(),
@@ -35,6 +30,11 @@ def main(budget: str) -> None:
     with tracking.stage_run(
         f"finetune@{budget}", params=logged, data_digest=info.digest, system_metrics=True
     ) as run:
+        front = pd.read_csv(paths.FRONT_REPORT / "front.csv")
+        full_costs = read_json(paths.FRONT_REPORT / "full.json")
+        chosen = choose(front, params.budget(budget), full_costs, budget)
+        spec, _ = load_spec(paths.SUPERNET)
+        _, widths = load_spec(paths.FRONT / chosen)
         use_suitable_threads(spec.build(), params.training.batch_size)
         model = load(paths.FRONT / chosen)
         progress = None

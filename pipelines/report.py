@@ -67,11 +67,15 @@ class Model:
         return ", ".join(f"{name} ≤ {limit}" for name, limit in self.metrics["limits"].items())
 
     @property
+    def of(self) -> str:
+        """The registered model, as an option of the `joslim` command."""
+        return f"--model {shlex.quote(self.uri.removeprefix('models:/').partition('@')[0])}"
+
+    @property
     def command(self) -> str:
         """Finds the best model within the budget's limits."""
         limits = ",".join(f"{name}={limit}" for name, limit in self.metrics["limits"].items())
-        name = self.uri.removeprefix("models:/").partition("@")[0]
-        return f"joslim lookup --model {shlex.quote(name)} --budget {shlex.quote(limits)}"
+        return f"joslim lookup {self.of} --budget {shlex.quote(limits)}"
 
     def mark(self, objective: str, front: pd.DataFrame, full_cost: float) -> Mark:
         """For pictures of the ``front``; costs are the objective's, in full ``full_cost``."""

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -23,6 +24,9 @@ def run_stage(main: Callable[[], None]) -> None:
         main()
     except JoslimError as error:
         _fail(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except Exception as error:
         from mlflow.exceptions import MlflowException
 

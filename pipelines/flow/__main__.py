@@ -38,6 +38,8 @@ def main() -> int:
         os.environ.setdefault(name, value)
     if _console.is_terminal and not arguments.serve:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    # A shell's background jobs ignore it, and so would the stages, which it ends.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         return _serve(arguments.cron) if arguments.serve else _run()
