@@ -70,6 +70,7 @@ def _from_torchvision(network: str, weights: str) -> Mapping[str, Tensor]:
     except (URLError, RuntimeError, UnpicklingError) as error:
         source = known[weights].url
         raise NetworkError(
-            f"weights '{weights}' cannot be fetched from {source}: {error}"
+            f"weights '{weights}' cannot be fetched from {source}: {error}; give a file "
+            f"({', '.join(FILES)}), or null for random ones"
         ) from error
     return built.state_dict()

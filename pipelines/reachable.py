@@ -20,9 +20,11 @@ def require_answer(variable: str, address: str, otherwise: str) -> None:
         otherwise: What happens if ``variable`` is not set, for the error.
 
     Raises:
-        JoslimError: If nothing answers.
+        JoslimError: If nothing answers, or ``address`` is none.
     """
     url = urlsplit(address)
+    if url.scheme not in ("http", "https"):
+        raise JoslimError(f"{variable} is '{address}'; expected http:// or https://, then the host")
     without_login = url._replace(netloc=url.netloc.rpartition("@")[2]).geturl().rstrip("/")
     try:
         urlopen(f"{without_login}/health", timeout=TIMEOUT_SECONDS).close()

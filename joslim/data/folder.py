@@ -20,7 +20,7 @@ def folder_classes(path: Path) -> tuple[str, ...]:
         raise DataError(f"{root} is not a folder; expected a folder of images per class")
     classes = tuple(sorted(entry.name for entry in root.iterdir() if entry.is_dir()))
     if len(classes) < 2:
-        raise DataError(f"{root} holds {len(classes)} class folders; expected at least 2")
+        raise DataError(f"{root} holds class folders: {len(classes)}; expected at least 2")
     return classes
 
 

@@ -36,6 +36,13 @@ def test_a_server_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) 
         require_answer("PREFECT_API_URL", f"{CLOSED}/api", "start one")
 
 
+def test_an_address_without_a_scheme_is_told() -> None:
+    with pytest.raises(
+        JoslimError, match=r"PREFECT_API_URL is '127.0.0.1:4200/api'; expected http"
+    ):
+        require_answer("PREFECT_API_URL", "127.0.0.1:4200/api", "start one")
+
+
 def test_a_server_that_asks_for_a_login_is_there(
     refusing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
