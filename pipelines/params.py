@@ -4,6 +4,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 import yaml
 from pydantic import (
     BaseModel,
@@ -16,11 +17,12 @@ from pydantic import (
 
 from joslim import costs, data
 from joslim.errors import BudgetError, ConfigError, JoslimError
+from joslim.evaluation import latencies_ms
 from joslim.slimmable_network import SlimmableNetwork
 from joslim.storage import NetworkSpec
 from joslim.training_config import TrainingConfig
 from pipelines import paths
-from pipelines.budgets import Budget, parse_limits
+from pipelines.budgets import Budget, Limit, parse_limits
 
 
 class _Section(BaseModel):
@@ -260,19 +262,32 @@ def _check_network(params: Params, path: Path) -> None:
     except JoslimError as error:
         raise ConfigError(f"{path}: network: {error}") from error
     for limit in params.limits():
-        _check_limit(f"{path}: search.limits", limit, network)
+        _check_limit(f"{path}: search.limits", limit, *_costs(limit, network, params))
     for name in params.budgets:
         for limit in params.budget(name):
-            if limit.quantity.name in costs.COSTS:
-                _check_limit(f"{path}: budgets.{name}", limit, network)
+            full, smallest = _costs(limit, network, params)
+            # A latency is another each time; what is in doubt is decided when the front is known.
+            doubt = 1.0 if limit.quantity.name in costs.COSTS else 0.5
+            _check_limit(f"{path}: budgets.{name}", limit, full, smallest, doubt)
 
 
-def _check_limit(key: str, limit: Any, network: SlimmableNetwork) -> None:
-    cost = costs.COSTS[limit.quantity.name](network)
-    if limit.resolve(cost.full) < cost.smallest:
-        smallest, show = cost.smallest, limit.quantity.format
+def _costs(limit: Limit, network: SlimmableNetwork, params: Params) -> tuple[float, float]:
+    """What the full and the smallest network have of a limited quantity."""
+    if limit.quantity.name in costs.COSTS:
+        cost = costs.COSTS[limit.quantity.name](network)
+        return cost.full, cost.smallest
+    ends = [network.extract(network.space.full), network.extract(network.space.smallest)]
+    size = params.data.image_size
+    image = torch.zeros(1, params.data.channels, size, size)
+    full, smallest = latencies_ms(ends, image, repeats=3)
+    return full, smallest
+
+
+def _check_limit(key: str, limit: Limit, full: float, smallest: float, doubt: float = 1.0) -> None:
+    if limit.resolve(full) < doubt * smallest:
+        show = limit.quantity.format
         raise ConfigError(
             f"{key} is {limit}, but the smallest sub-network costs {show(smallest)} "
-            f"({smallest / cost.full:.1%} of the full one's {show(cost.full)}); raise the limit or "
+            f"({smallest / full:.1%} of the full one's {show(full)}); raise the limit or "
             f"lower network.min_width{limit.hint}"
         )

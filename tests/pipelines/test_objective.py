@@ -39,6 +39,15 @@ def test_latency_is_measured_and_says_its_error(
     )
 
 
+def test_a_latency_far_out_of_reach_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    write(file, "budgets", slow={"latency": "0.0001ms"})
+    with pytest.raises(ConfigError, match=r"budgets.slow is latency <= 0.0001ms, but the smallest"):
+        load_params(file)
+    write(file, "budgets", slow={"latency": "1s"}, half={"latency": "100%"})
+    load_params(file)
+
+
 def test_pretrained_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     weights = tmp_path / "weights.pt"
     torch.save({"another": torch.zeros(1)}, weights)
