@@ -253,7 +253,7 @@ def _pipeline_run(mlflow_client: "MlflowClient", experiment: str) -> str:
             return found[0].info.run_id
         created = mlflow_client.create_run(
             experiment,
-            run_name=f"{datetime.now():%d %b %H:%M}",
+            run_name=f"{datetime.now():%d %b %H:%M} pipeline",
             tags={_PIPELINE_RUN: key, **revisions()},
         )
         return created.info.run_id

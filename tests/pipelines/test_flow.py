@@ -72,6 +72,8 @@ def test_stages_run_after_what_they_read_and_are_cached_the_next_time(
         assert ran.index(f"finetune@{budget} end") < ran.index(f"evaluate@{budget} start")
     if has_cores:
         assert {"finetune@tiny start", "finetune@full start"} == set(ran[8:10]), "side by side"
+    for budget in BUDGETS:
+        project.behave(f"finetune@{budget}", "")
 
     state = run_flow()
     look_each_time = ["inputs", "register"]

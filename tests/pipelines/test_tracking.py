@@ -165,7 +165,7 @@ def test_without_a_name_dvc_is_the_pipeline_run(
     before = {run.info.run_id for run in runs()}
     subprocess.run([sys.executable, str(script), "repro"], check=True)
     new = [run for run in runs() if run.info.run_id not in before]
-    assert sorted(run.info.run_name.split()[0] for run in new) == ["pipeline", "prepare", "train"]
+    assert sorted(run.info.run_name.split()[-1] for run in new) == ["pipeline", "prepare", "train"]
 
 
 def test_git_and_dvc_revisions_are_tags(root: Path) -> None:
