@@ -27,6 +27,7 @@ from joslim.data import Augmentation, ImageSet, TrainingStream
 from joslim.device import training_precision
 from joslim.losses import distillation_loss
 from joslim.memory_format import fast_memory_format
+from joslim.mixed_precision import autocast
 from joslim.sandwich import sandwich_step
 from joslim.slimmable_network import SlimmableNetwork
 from joslim.synced_norm import synchronise_batchnorm_
@@ -75,11 +76,11 @@ def against_dense(name: str) -> float:
     students = [network.extract(widths) for widths in widths_list]
 
     def separately() -> None:
-        with torch.autocast("cpu", PRECISION):
+        with autocast(images.device, PRECISION):
             logits = teacher(images)
         F.cross_entropy(logits.float(), labels).backward()
         for student in students:
-            with torch.autocast("cpu", PRECISION):
+            with autocast(images.device, PRECISION):
                 student_logits = student(images)
             distillation_loss(student_logits.float(), logits.detach().float(), labels).backward()
 

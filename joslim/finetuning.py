@@ -13,6 +13,7 @@ from joslim.data import Images, TrainingStream
 from joslim.device import training_device, training_precision
 from joslim.evaluation import measure
 from joslim.memory_format import fast_memory_format
+from joslim.mixed_precision import autocast
 from joslim.optimisation import make_optimizer
 from joslim.training_config import TrainingConfig
 
@@ -80,7 +81,7 @@ def finetune(
             group["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * (step - 1) / num_steps))
         images, labels = stream.batch(step - 1)
         model.train()
-        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+        with autocast(device, precision):
             logits = model(images.to(memory_format=layout))
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
         optimizer.zero_grad()

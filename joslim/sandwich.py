@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from joslim import distributed
 from joslim.losses import Divergence, distillation_loss
+from joslim.mixed_precision import autocast
 from joslim.widths import Widths
 
 
@@ -43,7 +44,7 @@ def sandwich_step(
         label_smoothing: In [0, 1), for losses on labels.
         teacher: Whose predictions sub-networks learn from instead of the full network's; it is in
             train mode, too, so that batch norm uses this batch's statistics.
-        precision: Of convolutions and matrix products; bfloat16 by autocast. Weights, their
+        precision: Of convolutions and matrix products, as in `autocast`. Weights, their
             gradients and losses are float32.
 
     Returns:
@@ -52,9 +53,8 @@ def sandwich_step(
     Source: Yu and Huang, Universally Slimmable Networks, 2019, algorithm 1. Deviates where a weight
     is not 1.
     """
-    autocast = torch.autocast(images.device.type, precision, enabled=precision != torch.float32)
     with distributed.accumulating(network) if widths_list else nullcontext():
-        with autocast:
+        with autocast(images.device, precision):
             logits = network(images)
         logits = logits.float()
         loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
@@ -62,12 +62,12 @@ def sandwich_step(
     losses = [loss.detach()]
     teacher_logits = logits.detach()
     if teacher is not None and widths_list:
-        with torch.no_grad(), autocast:
+        with torch.no_grad(), autocast(images.device, precision):
             teacher_logits = teacher(images).float()
     for count, widths in enumerate(widths_list, start=1):
         is_last = count == len(widths_list)
         with nullcontext() if is_last else distributed.accumulating(network):
-            with autocast:
+            with autocast(images.device, precision):
                 student_logits = network(images, widths)
             loss = distillation_loss(
                 student_logits.float(),
