@@ -23,21 +23,11 @@ def run_stage(main: Callable[[], None]) -> None:
     try:
         main()
     except JoslimError as error:
-        _fail(error)
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            f"[bold red]{type(error).__name__}[/]: ", end=""
+        )
+        print(error, file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
-    except Exception as error:
-        from mlflow.exceptions import MlflowException
-
-        if not isinstance(error, MlflowException):
-            raise
-        _fail(error)
-
-
-def _fail(error: Exception) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(
-        f"[bold red]{type(error).__name__}[/]: ", end=""
-    )
-    print(error, file=sys.stderr)
-    sys.exit(1)

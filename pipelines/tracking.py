@@ -103,12 +103,18 @@ def experiment_id() -> str:
     """The experiment of all pipeline runs and models; created, or restored if it was deleted.
 
     Raises:
-        JoslimError: If the checkout was moved since its embedded database was made.
+        JoslimError: If MLflow does not answer after its own retries, or the checkout was moved
+            since its embedded database was made.
     """
     mlflow_client = client()
+    from mlflow.exceptions import MlflowException
+
     artifacts = paths.root() / "mlruns"
     with _lock():
-        experiment = mlflow_client.get_experiment_by_name(EXPERIMENT)
+        try:
+            experiment = mlflow_client.get_experiment_by_name(EXPERIMENT)
+        except MlflowException as error:
+            raise JoslimError(f"MLflow does not answer: {error}") from error
         if experiment is None:
             location = str(artifacts) if uri().startswith("sqlite:") else None
             return mlflow_client.create_experiment(EXPERIMENT, artifact_location=location)
