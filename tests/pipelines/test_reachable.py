@@ -12,11 +12,13 @@ CLOSED = "http://127.0.0.1:1"
 
 
 @pytest.fixture
-def refusing() -> Iterator[str]:
-    """The address of a server that answers every request with 401."""
+def refusing() -> Iterator[tuple[str, list[str]]]:
+    """The address of a server that answers every request with 401, and what it was asked for."""
+    asked: list[str] = []
 
     class Refuse(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            asked.append(self.path)
             self.send_error(401)
 
         def log_message(self, *_: object) -> None:
@@ -24,7 +26,7 @@ def refusing() -> Iterator[str]:
 
     with HTTPServer(("127.0.0.1", 0), Refuse) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://127.0.0.1:{server.server_port}", asked
         server.shutdown()
 
 
@@ -44,16 +46,19 @@ def test_an_address_without_a_scheme_is_told() -> None:
 
 
 def test_a_server_that_asks_for_a_login_is_there(
-    refusing: str, monkeypatch: pytest.MonkeyPatch
+    refusing: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", refusing)
+    address, asked = refusing
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     tracking.require_server()
-    with_login = refusing.replace("//", "//joe:secret@")
+    with_login = address.replace("//", "//joe:secret@")
     require_answer("PREFECT_API_URL", f"{with_login}/api/", "start one")
+    assert asked == ["/health", "/api/health"]
 
 
 def test_the_checkouts_own_database_needs_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert tracking.uri().startswith("sqlite:///")
     tracking.require_server()
 
 
