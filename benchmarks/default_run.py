@@ -22,11 +22,11 @@ import pandas as pd
 
 from benchmarks import machine
 from joslim import costs
-from joslim.storage import load_supernet
-from pipelines import paths
-from pipelines.front import Subnetworks
-from pipelines.params import read_params
-from pipelines.prepare import load_split
+from joslim.front import Subnetworks
+from joslim.supernet.storage import load_supernet
+from pipelines.artifacts.prepared_data import load_split
+from pipelines.settings import paths
+from pipelines.settings.loading import read_params
 
 RESULTS = Path("benchmarks/results/default_run.json")
 CLONES = paths.STATE / "benchmarks"

@@ -4,16 +4,17 @@ import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
-from joslim.averaging import averaged
-from joslim.calibration import even_batch, recalibrate_batchnorm
 from joslim.data import Images, TrainingStream
-from joslim.device import training_device, training_precision
-from joslim.memory_format import fast_memory_format
-from joslim.optimisation import learning_rate_at, make_optimizer
-from joslim.sandwich import sandwich_step
-from joslim.training_config import TrainingConfig
-from pipelines.front import BATCH
-from pipelines.progress import track
+from joslim.front import BATCH
+from joslim.machine.device import training_device, training_precision
+from joslim.machine.memory_format import fast_memory_format
+from joslim.machine.mixed_precision import suited_to_autocast
+from joslim.supernet.batch_norm import even_batch, recalibrate_batchnorm
+from joslim.training.averaging import averaged
+from joslim.training.config import TrainingConfig
+from joslim.training.optimizer import learning_rate_at, make_optimizer
+from joslim.training.sandwich import sandwich_step
+from pipelines.terminal.progress import track
 
 
 def train_independently(
@@ -44,13 +45,14 @@ def train_independently(
     optimizer = make_optimizer(model, config)
     average = averaged(model, config.weight_average) if config.weight_average else None
     precision = training_precision(config.precision, device)
+    suited = suited_to_autocast(model, device, precision)
     for step in track(range(num_steps), "independent training", num_steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(step, num_steps, config)
         images, labels = stream.batch(step)
         optimizer.zero_grad()
         sandwich_step(
-            model,
+            suited,
             images.to(memory_format=layout),
             labels,
             [],

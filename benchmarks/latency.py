@@ -12,8 +12,8 @@ import torch
 
 import joslim
 from benchmarks import machine
-from joslim import latency
-from joslim.evaluation import latency_ms
+from joslim.costs import latency
+from joslim.machine.timing import latency_ms
 
 CASES = (("resnet18", 224), ("mobilenet_v2", 224), ("resnet18", 64), ("mobilenet_v2", 64))
 NUM_WIDTHS = 20

@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 import torch
 
-from joslim.device import processor
+from joslim.machine.device import processor
 
 PACKAGES = ("torch", "botorch", "mlflow", "dvc", "prefect")
 

@@ -17,17 +17,17 @@ import torch.nn.functional as F
 
 from benchmarks import machine
 from joslim import costs
-from joslim.calibration import batch_statistics
-from joslim.data.images import unit_range
+from joslim.data.memory_images import unit_range
+from joslim.front import Subnetworks
 from joslim.search.cube import WidthCube
-from joslim.slimmable_network import SlimmableNetwork
-from joslim.storage import load_supernet
+from joslim.supernet.batch_norm import batch_statistics
+from joslim.supernet.network import SlimmableNetwork
+from joslim.supernet.storage import load_supernet
 from joslim.widths import Widths
-from pipelines import paths
-from pipelines.front import Subnetworks
-from pipelines.params import read_params
-from pipelines.prepare import load_split
-from pipelines.progress import track
+from pipelines.artifacts.prepared_data import load_split
+from pipelines.settings import paths
+from pipelines.settings.loading import read_params
+from pipelines.terminal.progress import track
 
 CONFIGURATIONS = 240
 DISTANCE = 0.3

@@ -17,8 +17,8 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import strategies
-from pipelines import paths
-from pipelines.params import Params
+from pipelines.settings import paths
+from pipelines.settings.params import Params
 
 RESULTS = Path("benchmarks/results/options")
 NETWORK = "resnet14-half"

@@ -28,7 +28,8 @@ import pandas as pd
 from mlflow import MlflowClient
 
 from benchmarks import machine, small_project
-from pipelines import paths, tracking
+from pipelines import tracking
+from pipelines.settings import paths
 
 SECONDS_BEFORE = 10.0
 

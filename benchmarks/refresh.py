@@ -21,17 +21,17 @@ from torch import Tensor
 
 from benchmarks import machine
 from benchmarks.measuring import beyond_cost
-from joslim import search, training
-from joslim.refresh import refresh_history
+from joslim import search
 from joslim.search import Strategy
-from joslim.slimmable_network import SlimmableNetwork
-from joslim.training import Trainer
+from joslim.supernet.network import SlimmableNetwork
+from joslim.training.refresh import refresh_history
+from joslim.training.trainer import Trainer
 from joslim.widths import Widths
-from pipelines import paths
-from pipelines.params import read_params
-from pipelines.prepare import DataInfo
-from pipelines.progress import track
-from pipelines.train import make_trainer
+from pipelines.artifacts.prepared_data import DataInfo
+from pipelines.building import make_trainer
+from pipelines.settings import paths
+from pipelines.settings.loading import read_params
+from pipelines.terminal.progress import track
 
 
 def main() -> None:
@@ -95,7 +95,7 @@ def compare(trainer: Trainer) -> tuple[pd.DataFrame, float]:
         }
 
     start = time.perf_counter()
-    with patch.object(training, "refresh_history", watched):
+    with patch("joslim.training.trainer.refresh_history", watched):
         for _ in track(trainer.run(), "training", position=lambda p: (p.step, p.num_steps)):
             pass
     return pd.DataFrame(rounds), measuring / (time.perf_counter() - start - aside)

@@ -19,15 +19,16 @@ import torch
 
 from benchmarks import machine
 from joslim import costs
-from joslim.storage import NetworkSpec, save_subnetwork
-from pipelines import registry, tracking
-from pipelines.budgets import parse_budget
-from pipelines.lookup import best_within, find_model
-from pipelines.records import connect
-from pipelines.registry import Collection, Submission
+from joslim.supernet.spec import NetworkSpec
+from joslim.supernet.storage import Subnetwork, save_subnetwork
+from pipelines import tracking
+from pipelines.registry.lookup import best_within, find_model
+from pipelines.registry.records import connect
+from pipelines.registry.registration import Collection, Submission, register
+from pipelines.settings.budgets import parse_budget
 
 NAME = "joslim-benchmark"
-SPEC = NetworkSpec("resnet8-half", 10, 1, 12, (0.3,), (0.2,), min_width=0.25, divisor=None)
+SPEC = NetworkSpec("resnet8-half", 10, 1, 12, (0.3,), (0.2,), min_width=0.25)
 WINDOW = 20
 """Versions whose median is shown."""
 
@@ -51,7 +52,7 @@ def main() -> None:
 
         submissions = saved(count)
         with tracking.stage_run("register") as run:
-            registry.register(Collection(NAME, submissions, {}, lambda _: ""), run, timed)
+            register(Collection(NAME, submissions, {}, lambda _: ""), run, timed)
         end = time.perf_counter()
         records = connect()
         start = time.perf_counter()
@@ -78,7 +79,7 @@ def saved(count: int) -> list[Submission]:
     submissions = []
     for i in range(count):
         widths, name = network.space.random(generator), f"w-{i}"
-        save_subnetwork(Path(name), network.extract(widths), SPEC, widths, {"id": name})
+        save_subnetwork(Path(name), Subnetwork.of(network, SPEC, widths, id=name))
         numbers = {"macs": macs(widths), "val_top1": macs.fraction(widths)}
         submissions.append(Submission("front", name, Path(name), numbers, {}, {}, name))
     return submissions

@@ -24,8 +24,8 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks import machine, small_project
-from joslim.checkpoint import load_checkpoint
-from pipelines import paths
+from joslim.training.checkpoint import load_checkpoint
+from pipelines.settings import paths
 
 RUNS = 20
 MOST_KILLS = 3

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 import joslim
 from benchmarks import machine
-from joslim.evaluation import latency_ms
+from joslim.machine.timing import latency_ms
 from pipelines.pictures.style import PALETTE, save, styled
 
 NETWORKS = ("resnet18", "mobilenet_v2")

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmarks import machine, scale_inputs
 from joslim import costs
-from pipelines.params import read_params
+from pipelines.settings.loading import read_params
 
 RECIPE = Path("recipes/imagenet-mobilenet-v2.yaml")
 IMAGES = 1_281_167
@@ -40,8 +40,8 @@ def main() -> None:
 
     evenly = torch.linspace(least, 1, 101).tolist()
     mean_macs = float(np.mean([macs(space.uniform(m)) for m in evenly]))
-    passes, batch = 2 + training.num_proposals, training.batch_size
-    step_macs = macs(space.full) + macs(space.smallest) + training.num_proposals * mean_macs
+    passes, batch = 2 + training.proposals_per_step, training.batch_size
+    step_macs = macs(space.full) + macs(space.smallest) + training.proposals_per_step * mean_macs
     left = int(IMAGES * (1 - params.data.val_fraction)) - training.refresh_images
     steps = training.epochs * (left // batch)
     rounds = -(-steps // training.steps_per_proposal)
@@ -90,7 +90,7 @@ def main() -> None:
         return float(np.interp(width, list(SPEED), [1 / s for s in SPEED.values()])) / given.speed
 
     mean = float(np.mean([seconds(m) for m in evenly]))
-    image = seconds(1.0) + seconds(least) + training.num_proposals * mean
+    image = seconds(1.0) + seconds(least) + training.proposals_per_step * mean
     measuring = training.refresh_fraction * steps * batch * image
     searching = training.proposals_per_round * rounds * float(np.mean(proposal))
     print("| GPUs | of a step's images | steps | batch norm | gradients | re-measuring | search "

@@ -12,13 +12,13 @@ from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from joslim import search
-from joslim.checkpoint import save_checkpoint
 from joslim.costs import Cost
-from joslim.optimisation import make_optimizer
-from joslim.slimmable_network import SlimmableNetwork
-from joslim.storage import save_subnetwork
+from joslim.supernet.network import SlimmableNetwork
+from joslim.supernet.storage import Subnetwork, save_subnetwork
+from joslim.training.checkpoint import save_checkpoint
+from joslim.training.optimizer import make_optimizer
 from joslim.widths import Widths
-from pipelines.params import Params
+from pipelines.settings.params import Params
 
 PAST = (100, 500, 1000)
 """Width configurations that are known when a proposal is timed."""
@@ -82,9 +82,10 @@ def sizes(network: SlimmableNetwork, widths: Widths, params: Params) -> tuple[in
         checkpoint, model = Path(folder, "checkpoint.pt"), Path(folder, "model")
         save_checkpoint(checkpoint, state)
         start = time.process_time()
-        dense = network.extract(widths).eval()
-        save_subnetwork(model, dense, params.network_spec(1000), widths, {})
-        torch.export.save(torch.export.export(dense, (images,)), str(model / "model.pt2"))
+        subnetwork = Subnetwork.of(network, params.network_spec(1000), widths)
+        save_subnetwork(model, subnetwork)
+        program = torch.export.export(subnetwork.model.eval(), (images,))
+        torch.export.save(program, str(model / "model.pt2"))
         seconds = time.process_time() - start
         size = sum(file.stat().st_size for file in model.iterdir())
         return checkpoint.stat().st_size, size, seconds

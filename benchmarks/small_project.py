@@ -17,24 +17,25 @@ import yaml
 
 from joslim.data import ImageSet
 from joslim.data.sources import FASHION_MNIST_CLASSES
-from pipelines import paths
-from pipelines.params import read_params
-from pipelines.prepare import DataInfo, settings
+from pipelines.artifacts.prepared_data import DataInfo, data_settings
+from pipelines.settings import paths
+from pipelines.settings.loading import read_params
 
 SOURCE = Path(__file__).resolve().parent.parent
 IMAGES = {"train": 480, "val": 160, "test": 160}
 TRAINING = {
     "epochs": 10, "batch_size": 32, "refresh_images": 64, "proposals_per_round": 3,
-    "steps_per_proposal": 6, "checkpoint_steps": 10,
+    "steps_per_proposal": 6,
 }  # fmt: skip
 
 
-def make(root: Path, **training: Any) -> None:
+def make(root: Path, *, checkpoint_steps: int = 10, **training: Any) -> None:
     """Write settings and prepared images of ten classes; ``training`` is that of params.yaml."""
     params = yaml.safe_load((SOURCE / paths.PARAMS).read_text())
     params["network"]["name"] = "resnet8-half"
     params["search"] |= {"strategy": "joslim", "num_initial": 4}
     params["training"] |= TRAINING | training
+    params["execution"]["checkpoint_steps"] = checkpoint_steps
     params["front"] = {"num_proposals": 8, "calibration_images": 128}
     (root / paths.PARAMS).write_text(yaml.safe_dump(params))
     (root / "dvc.yaml").touch()
@@ -46,7 +47,7 @@ def make(root: Path, **training: Any) -> None:
         for image, label in zip(images, labels.tolist(), strict=True):
             image[0, 2 * label : 2 * label + 8, 20 - 2 * label : 28 - 2 * label] += 60
         ImageSet(images.byte(), labels).save(root / paths.PREPARED / f"{split}{ImageSet.suffix}")
-    made_by = settings(read_params(root / paths.PARAMS))
+    made_by = data_settings(read_params(root / paths.PARAMS))
     info = DataInfo("generated", FASHION_MNIST_CLASSES, (0.37,), (0.21,), "generated", made_by)
     (root / paths.PREPARED / "dataset.json").write_text(json.dumps(asdict(info)))
 
@@ -56,7 +57,7 @@ def start(root: Path, stage: str, **environment: str) -> subprocess.Popen[bytes]
     own = {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", **environment}
     with (root / "log.txt").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", f"pipelines.{stage}"],
+            [sys.executable, "-m", f"pipelines.stages.{stage}"],
             cwd=root,
             env=os.environ | own,
             stdout=log,

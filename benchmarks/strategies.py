@@ -33,17 +33,20 @@ from benchmarks.independent import train_independently
 from benchmarks.strategies_report import FRACTIONS, INDEPENDENT, draw, hypervolume, summary
 from joslim import search
 from joslim.costs import Cost
-from joslim.data import ImageSet
+from joslim.data import Images
 from joslim.evaluation import measure
 from joslim.finetuning import finetune
-from joslim.threads import use_suitable_threads
-from pipelines import paths
-from pipelines.front import BATCH, Subnetworks, front_metrics, measure_candidates, parse_widths
-from pipelines.git import git
-from pipelines.params import Params, read_params
-from pipelines.prepare import DataInfo, load_split
-from pipelines.progress import track
-from pipelines.train import make_trainer, training_key
+from joslim.front import BATCH, Subnetworks, measure_candidates, num_candidates
+from joslim.training.threads import use_suitable_threads
+from pipelines.artifacts.front_table import candidate_table, front_metrics, parse_widths
+from pipelines.artifacts.prepared_data import DataInfo, load_split
+from pipelines.building import make_trainer
+from pipelines.settings import paths
+from pipelines.settings.loading import read_params
+from pipelines.settings.params import Params
+from pipelines.stages.train import training_key
+from pipelines.terminal.progress import track
+from pipelines.tracking.git import git
 
 RESULTS = Path("benchmarks/results/strategies")
 CHECKPOINTS = paths.STATE / "benchmarks" / "strategies"
@@ -121,8 +124,17 @@ def run(network: str, params: Params) -> dict[str, Any]:
     minutes = (time.perf_counter() - start) / 60 if done == trainer.num_steps else None
     train, val, test = (load_split(split) for split in ("train", "val", "test"))
     subnetworks = Subnetworks(trainer.network, train, params.front.calibration_images)
-    cost = trainer.strategy.cost
-    table = measure_candidates(subnetworks, trainer.strategy, val, params)
+    strategy, cost = trainer.strategy, trainer.strategy.cost
+    measured = measure_candidates(
+        subnetworks,
+        strategy,
+        val,
+        num_proposals=params.front.num_proposals,
+        refresh_images=params.training.refresh_images,
+    )
+    total = num_candidates(strategy, params.front.num_proposals)
+    candidates = list(track(measured, "measuring candidates", total))
+    table = candidate_table(candidates, strategy, trainer.network)
     front = table[table["on_front"]].assign(fraction=lambda t: t["objective"] / cost.full)
     found = map(parse_widths, front["widths"])
     front["test_top1"] = [_top1(subnetworks.get(widths), test) for widths in found]
@@ -130,7 +142,7 @@ def run(network: str, params: Params) -> dict[str, Any]:
         "network": network, "strategy": params.search.strategy,
         "objective": params.search.objective, "seed": params.seed, "steps": trainer.num_steps,
         "commit": git("rev-parse", "--short=12", "HEAD"), "minutes": minutes,
-        **front_metrics(table, cost),
+        **front_metrics(candidates, strategy),
         "test_hypervolume": hypervolume(front, "test_top1"),
         "uniform_hypervolume": hypervolume(_uniform(subnetworks, cost, val), "val_top1"),
         "full_test_top1": _top1(subnetworks.get(trainer.network.space.full), test),
@@ -194,7 +206,7 @@ def run_independent(network: str, params: Params) -> dict[str, Any] | None:
     return row | {"machine": machine.describe()}
 
 
-def _uniform(subnetworks: Subnetworks, cost: Cost, val: ImageSet) -> pd.DataFrame:
+def _uniform(subnetworks: Subnetworks, cost: Cost, val: Images) -> pd.DataFrame:
     """Sub-networks of one multiplier for all groups, measured as those of the front are."""
     space = subnetworks.network.space
     evenly = dict.fromkeys(space.uniform(m) for m in np.linspace(MIN_WIDTH, 1, NUM_UNIFORM))
@@ -202,7 +214,7 @@ def _uniform(subnetworks: Subnetworks, cost: Cost, val: ImageSet) -> pd.DataFram
     return pd.DataFrame(rows, columns=["fraction", "val_top1"])
 
 
-def _top1(model: nn.Module, images: ImageSet) -> float:
+def _top1(model: nn.Module, images: Images) -> float:
     device = next(model.parameters()).device
     return measure(model, images.batches(BATCH, device)).top1
 

@@ -2,7 +2,8 @@
 
     python -m benchmarks.threads
 
-Weighs `joslim.threads.MACS_PER_THREAD`. Prints a Markdown table; threads wait as in the stages.
+Weighs `joslim.training.threads.MACS_PER_THREAD`. Prints a Markdown table; threads wait as in the
+stages.
 """
 
 import statistics
@@ -14,7 +15,7 @@ import joslim
 import pipelines  # noqa: F401  sets how threads wait, before PyTorch starts any
 from benchmarks import machine
 from joslim import costs
-from joslim.sandwich import sandwich_step
+from joslim.training.sandwich import sandwich_step
 
 CASES = (
     ("torchvision:mobilenet_v2", 96, 32),

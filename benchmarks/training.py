@@ -6,13 +6,13 @@ Prints Markdown. Ratios are of medians of steps taken in turns, in one run on ot
 """
 
 import multiprocessing
-import os
 import re
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -24,13 +24,12 @@ import joslim
 from benchmarks import machine
 from joslim import distributed
 from joslim.data import Augmentation, ImageSet, TrainingStream
-from joslim.device import training_precision
-from joslim.losses import distillation_loss
-from joslim.memory_format import fast_memory_format
-from joslim.mixed_precision import autocast
-from joslim.sandwich import sandwich_step
-from joslim.slimmable_network import SlimmableNetwork
-from joslim.synced_norm import synchronise_batchnorm_
+from joslim.machine.device import training_precision
+from joslim.machine.memory_format import fast_memory_format
+from joslim.machine.mixed_precision import autocast, suited_to_autocast
+from joslim.supernet.network import SlimmableNetwork
+from joslim.training.losses import distillation_loss
+from joslim.training.sandwich import sandwich_step
 from joslim.widths import Widths
 
 CASES = {
@@ -54,13 +53,10 @@ def main() -> None:
     print("|---|---:|")
     for images in STREAMS:
         print(f"| {images} | {reading(images):.1%} |", flush=True)
-    print("\n| network | two processes against two threads, images/s | if they never waited |")
-    print("|---|---:|---:|")
+    print("\n| network | two processes against two threads, images/s |")
+    print("|---|---:|")
     for name in CASES:
-        together, apart = two_processes(name)
-        print(f"| `{name}` | {together:.2f} × | {apart:.2f} × |", flush=True)
-    median, mean = all_reduce_ms()
-    print(f"\nAn all-reduce of 512 bytes took {median:.2f} ms (median), {mean:.2f} ms (mean).")
+        print(f"| `{name}` | {two_processes(name):.2f} × |", flush=True)
     print("\n| network | full width by `torch.compile`, against eager | compiling took |")
     print("|---|---:|---:|")
     for name in CASES:
@@ -131,63 +127,28 @@ def reading(images: str) -> float:
     return batch / (batch + trained)
 
 
-def two_processes(name: str) -> tuple[float, float]:
-    """Images per second of two processes with a thread each, over one's with two threads.
-
-    Returns:
-        As they train together, and with the same work but each in a group of its own, where
-        nothing that is sent has to arrive.
-    """
-    seconds: dict[tuple[int, bool], list[float]] = {(1, True): [], (2, True): [], (2, False): []}
+def two_processes(name: str) -> float:
+    """Images per second of two processes with a thread each, over one's with two threads."""
+    seconds: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(3):
-        for (size, joined), medians in seconds.items():
+        for size, medians in seconds.items():
             with tempfile.TemporaryDirectory() as folder:
-                spawn(_step_seconds, (size, joined, name, folder), nprocs=size)
-                medians.append(float(Path(f"{folder}/result").read_text()))
-    alone, together, apart = (statistics.median(medians) for medians in seconds.values())
-    return alone / together, alone / apart
+                spawn(_step_seconds, (size, name, folder), nprocs=size)
+                medians.append(float(Path(folder, "result").read_text()))
+    return statistics.median(seconds[1]) / statistics.median(seconds[2])
 
 
-def _step_seconds(rank: int, size: int, joined: bool, name: str, folder: str) -> None:
-    """Write the median of this process's steps; of the first one alone."""
+def _step_seconds(rank: int, size: int, name: str, folder: str) -> None:
+    """Write the median of the first process's steps."""
     torch.set_num_threads(2 // size)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/0", rank=rank, world_size=size)
     network, images, labels, widths_list = case(name)
-    shared: nn.Module = network
-    if size > 1:
-        _join(rank if joined else 0, size if joined else 1, f"{folder}/{0 if joined else rank}")
-        synchronise_batchnorm_(network)
-        shared = distributed.shared(network)
+    parallel = distributed.data_parallel(distributed.with_joint_batchnorm(network))
     part = slice(rank, None, size)
-    (median,) = in_turns(lambda: step(shared, images[part], labels[part], widths_list))
+    (median,) = in_turns(lambda: step(parallel, images[part], labels[part], widths_list))
     if rank == 0:
-        Path(f"{folder}/result").write_text(str(median))
-    if size > 1:
-        dist.destroy_process_group()
-
-
-def all_reduce_ms() -> tuple[float, float]:
-    """Median and mean milliseconds of an all-reduce between two processes that do nothing else."""
-    with tempfile.TemporaryDirectory() as folder:
-        spawn(_all_reduce, (folder,), nprocs=2)
-        times = [float(line) for line in Path(f"{folder}/result").read_text().split()]
-    return 1e3 * statistics.median(times), 1e3 * statistics.mean(times)
-
-
-def _all_reduce(rank: int, folder: str) -> None:
-    _join(rank, 2, f"{folder}/store")
-    sums, times = torch.zeros(2, 64), []
-    for _ in range(1000):
-        start = time.perf_counter()
-        dist.all_reduce(sums)
-        times.append(time.perf_counter() - start)
-    if rank == 0:
-        Path(f"{folder}/result").write_text("\n".join(map(str, times)))
+        Path(folder, "result").write_text(str(median))
     dist.destroy_process_group()
-
-
-def _join(rank: int, size: int, store: str) -> None:
-    os.environ["LOCAL_WORLD_SIZE"] = str(size)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
 
 
 def compiled(name: str) -> tuple[float, float]:
@@ -200,7 +161,7 @@ def compiled(name: str) -> tuple[float, float]:
     fast = torch.compile(eager)
 
     def passes(model: Callable[[Tensor], Tensor]) -> None:
-        with torch.autocast("cpu", PRECISION):
+        with autocast(images.device, PRECISION):
             logits = model(images)
         F.cross_entropy(logits.float(), labels).backward()
 
@@ -221,7 +182,7 @@ def step(
 def case(
     name: str, layout: torch.memory_format | None = None
 ) -> tuple[SlimmableNetwork, Tensor, Tensor, list[Widths]]:
-    """A network in train mode, a batch, and the sub-networks of a step."""
+    """A network in train mode that suits `PRECISION`, a batch, and the sub-networks of a step."""
     network_name, size, batch = CASES[name]
     torch.manual_seed(0)
     images, labels = torch.randn(batch, 3, size, size), torch.randint(0, 10, (batch,))
@@ -230,7 +191,8 @@ def case(
     generator = torch.Generator().manual_seed(0)
     sampled = [network.space.random(generator) for _ in range(2)]
     network.to(memory_format=layout)
-    return network, images.to(memory_format=layout), labels, [network.space.smallest, *sampled]
+    suited = cast(SlimmableNetwork, suited_to_autocast(network, images.device, PRECISION))
+    return suited, images.to(memory_format=layout), labels, [network.space.smallest, *sampled]
 
 
 def in_turns(*works: Callable[[], object]) -> list[float]:

@@ -5,20 +5,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from joslim import costs as costs
+    from joslim import data as data
+    from joslim import evaluation as evaluation
+    from joslim import front as front
     from joslim import networks as networks
     from joslim import pareto as pareto
     from joslim import search as search
+    from joslim import supernet as supernet
     from joslim import training as training
-    from joslim.slimmable_network import SlimmableNetwork as SlimmableNetwork
-    from joslim.slimmable_network import slimmable as slimmable
-    from joslim.storage import load as load
+    from joslim.supernet.network import SlimmableNetwork as SlimmableNetwork
+    from joslim.supernet.network import slimmable as slimmable
+    from joslim.supernet.spec import NetworkSpec as NetworkSpec
+    from joslim.supernet.storage import load as load
 
 _FROM = {
-    "SlimmableNetwork": "slimmable_network",
-    "slimmable": "slimmable_network",
-    "load": "storage",
+    "NetworkSpec": "supernet.spec",
+    "SlimmableNetwork": "supernet.network",
+    "load": "supernet.storage",
+    "slimmable": "supernet.network",
 }
-_MODULES = ("costs", "networks", "pareto", "search", "training")
+_MODULES = (
+    "costs", "data", "evaluation", "front", "networks", "pareto", "search", "supernet", "training",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

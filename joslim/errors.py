@@ -26,7 +26,7 @@ class DataError(JoslimError, ValueError):
 
 
 class ConfigError(JoslimError, ValueError):
-    """A value in ``params.yaml`` that is not allowed."""
+    """A setting that is not allowed."""
 
 
 class CheckpointError(JoslimError, RuntimeError):
@@ -35,7 +35,3 @@ class CheckpointError(JoslimError, RuntimeError):
 
 class DivergenceError(JoslimError, ArithmeticError):
     """A training whose loss is no longer a finite number."""
-
-
-class ProcessError(JoslimError, RuntimeError):
-    """A training of several processes that cannot go on together."""

@@ -1,19 +1,13 @@
-"""Measuring a dense network: accuracy, calibration error, confusion, latency."""
+"""Measuring a dense network: accuracy, calibration error, confusion."""
 
-import statistics
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from joslim.threads import single_threaded
-
 CALIBRATION_BINS = 15
-WARM_UP = 3
-"""First passes of a model, which are not counted."""
 
 
 @dataclass(frozen=True)
@@ -67,26 +61,3 @@ def _calibration_error(confidence: Tensor, hit: Tensor) -> float:
     gap = torch.zeros(CALIBRATION_BINS, dtype=torch.float64)
     gap.index_add_(0, bins, hit.double() - confidence.double())
     return (gap.abs().sum() / len(hit)).item()
-
-
-def latency_ms(model: nn.Module, example: Tensor, *, repeats: int = 30) -> float:
-    """Median milliseconds of one forward pass of ``example``, as `latencies_ms` measures it."""
-    return latencies_ms([model], example, repeats=repeats)[0]
-
-
-@torch.no_grad()
-def latencies_ms(models: Sequence[nn.Module], example: Tensor, *, repeats: int = 30) -> list[float]:
-    """Median milliseconds of one forward pass of each model in eval mode on one CPU thread.
-
-    One thread, so that the number does not depend on what else the process is allowed to use. The
-    models take turns, so that whatever else the machine does slows all of them alike.
-    """
-    times: list[list[float]] = [[] for _ in models]
-    with single_threaded():
-        for _ in range(repeats + WARM_UP):
-            for model, taken in zip(models, times, strict=True):
-                model.eval()
-                start = time.perf_counter()
-                model(example)
-                taken.append(time.perf_counter() - start)
-    return [1000 * statistics.median(taken[WARM_UP:]) for taken in times]

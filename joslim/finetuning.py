@@ -1,6 +1,5 @@
 """Training one dense sub-network on, after it was taken out of the supernet."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from joslim.data import Images, TrainingStream
-from joslim.device import training_device, training_precision
 from joslim.evaluation import measure
-from joslim.memory_format import fast_memory_format
-from joslim.mixed_precision import autocast
-from joslim.optimisation import make_optimizer
-from joslim.training_config import TrainingConfig
+from joslim.machine.device import training_device, training_precision
+from joslim.machine.memory_format import fast_memory_format
+from joslim.machine.mixed_precision import autocast, suited_to_autocast
+from joslim.training.config import TrainingConfig
+from joslim.training.optimizer import learning_rate_at, make_optimizer
 
 CHECKS = 4
 """The validation split is looked at this many times, evenly spread."""
@@ -23,8 +22,15 @@ VAL_BATCH = 512
 
 
 @dataclass(frozen=True)
-class FinetuneProgress:
-    """Steps done, of how many; the latest loss, and the best validation top-1 (step 0 included)."""
+class FinetuneStep:
+    """What happened in one step.
+
+    Attributes:
+        step: Steps done, from 1.
+        num_steps: Steps in all.
+        loss: Of this step, in nats.
+        val_top1: The best validation top-1 so far, that of before the first step included.
+    """
 
     step: int
     num_steps: int
@@ -41,7 +47,7 @@ def finetune(
     epochs: float,
     learning_rate: float,
     seed: int,
-) -> Iterator[FinetuneProgress]:
+) -> Iterator[FinetuneStep]:
     """Train ``model`` in place on labels, and leave it at its best validation top-1.
 
     Never ends worse on ``val`` than it began: the weights before fine-tuning compete too. ``val``
@@ -57,6 +63,13 @@ def finetune(
         learning_rate: Falls to 0 along a half cosine.
         seed: Decides order and augmentation of the batches.
     """
+    config = config.model_copy(
+        update={
+            "learning_rate": learning_rate,
+            "learning_rate_decay": "cosine",
+            "warmup_fraction": 0.0,
+        }
+    )
     device = training_device()
     precision = training_precision(config.precision, device)
     stream = TrainingStream(
@@ -66,6 +79,7 @@ def finetune(
     checks = {round(num_steps * (i + 1) / CHECKS) for i in range(CHECKS)}
     layout = fast_memory_format(model)
     model.to(device).to(memory_format=layout)
+    trained = suited_to_autocast(model, device, precision)
     optimizer = make_optimizer(model, config)
 
     def top1() -> float:
@@ -78,11 +92,11 @@ def finetune(
     for step in range(1, num_steps + 1):
         torch.manual_seed(seed + step)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * (step - 1) / num_steps))
+            group["lr"] = learning_rate_at(step - 1, num_steps, config)
         images, labels = stream.batch(step - 1)
-        model.train()
+        trained.train()
         with autocast(device, precision):
-            logits = model(images.to(memory_format=layout))
+            logits = trained(images.to(memory_format=layout))
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
         optimizer.zero_grad()
         loss.backward()
@@ -91,6 +105,6 @@ def finetune(
         optimizer.step()
         if step in checks and (latest := top1()) > val_top1:
             val_top1, best = latest, snapshot()
-        yield FinetuneProgress(step, num_steps, loss.item(), val_top1)
+        yield FinetuneStep(step, num_steps, loss.item(), val_top1)
     model.load_state_dict(best)
     model.eval()

@@ -15,11 +15,11 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from joslim.errors import JoslimError
-from pipelines import lookup as registry_lookup
-from pipelines.budgets import parse_budget
-from pipelines.lookup import Entry
-from pipelines.model_card import HEADINGS, cells
-from pipelines.records import connect
+from pipelines.registry import lookup as registry_lookup
+from pipelines.registry.lookup import Entry
+from pipelines.registry.model_card import HEADINGS, cells
+from pipelines.registry.records import connect
+from pipelines.settings.budgets import parse_budget
 
 
 class _Commands(TyperGroup):
@@ -103,8 +103,8 @@ def export(
     model: Name = None,
 ) -> None:
     """Write the best model within a budget as a file: images in [0, 1] to logits."""
-    from pipelines import export as exporter
-    from pipelines import registry
+    from pipelines.registry import export as exporter
+    from pipelines.registry import registration as registry
 
     limits = parse_budget(budget)
     exporter.check(output, needs_onnx=format is Format.ONNX)

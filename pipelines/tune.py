@@ -18,13 +18,16 @@ from hyperopt.base import Domain
 from rich.table import Table
 
 from joslim.errors import DivergenceError
-from pipelines import paths, tracking
-from pipelines.front import Subnetworks, front_metrics, measure_candidates
-from pipelines.params import Params, TuneParams, load_params
-from pipelines.prepare import DataInfo, load_split
-from pipelines.progress import track
-from pipelines.stage import console, run_stage
-from pipelines.train import make_trainer
+from joslim.front import extract_front, hypervolume
+from pipelines import tracking
+from pipelines.artifacts.prepared_data import DataInfo, load_split
+from pipelines.building import make_trainer
+from pipelines.settings import paths
+from pipelines.settings.loading import load_params
+from pipelines.settings.params import Params, TuneParams
+from pipelines.terminal.command import run_command
+from pipelines.terminal.console import console
+from pipelines.terminal.progress import track
 
 
 def main() -> None:
@@ -120,10 +123,16 @@ def _hypervolume(params: Params, info: DataInfo, chosen: Mapping[str, Any], titl
     trainer = make_trainer(params.model_copy(update={"training": config}), spec)
     for _ in track(trainer.run(), title, position=lambda p: (p.step, p.num_steps)):
         pass
-    train, images = load_split("train"), params.front.calibration_images
-    subnetworks = Subnetworks(trainer.network, train, images)
-    candidates = measure_candidates(subnetworks, trainer.strategy, load_split("val").kept(), params)
-    return float(front_metrics(candidates, trainer.strategy.cost)["hypervolume"])
+    front = extract_front(
+        trainer.network,
+        trainer.strategy,
+        load_split("train"),
+        load_split("val").kept(),
+        num_proposals=params.front.num_proposals,
+        calibration_images=params.front.calibration_images,
+        refresh_images=params.training.refresh_images,
+    )
+    return round(hypervolume(front, trainer.strategy), 6)
 
 
 def _write(study: Study, run: tracking.Run) -> None:
@@ -147,4 +156,4 @@ def _show(study: Study) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_command(main)

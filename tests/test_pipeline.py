@@ -26,16 +26,14 @@ def tiny_params(data: Path) -> dict[str, Any]:
     params["training"] |= {
         "epochs": 4,
         "batch_size": 32,
-        "processes": 1,
         "precision": "float32",
         "learning_rate": 0.1,
         "proposals_per_round": 3,
         "steps_per_proposal": 6,
         "refresh_images": 32,
         "refresh_fraction": 0.05,
-        "checkpoint_steps": 5,
-        "checkpoint_minutes": 10,
     }
+    params["execution"]["checkpoint_steps"] = 5
     params["front"] = {"num_proposals": 4, "calibration_images": 128}
     params["finetune"]["epochs"] = 0.5
     params["budgets"] = BUDGETS
@@ -135,6 +133,14 @@ def test_a_second_repro_changes_nothing(checkout: Checkout):
     assert checkout.read("reports/registered.json") == registered
 
 
+def test_how_training_is_executed_reruns_nothing(checkout: Checkout, fashion_mnist: Path):
+    params = tiny_params(fashion_mnist)
+    params["execution"] = {"processes": 2, "checkpoint_steps": 7, "checkpoint_minutes": 1}
+    checkout.write_params(params)
+    output = checkout.dvc("repro")
+    assert re.findall(r"Running stage '(.*)'", output) == ["inputs", "register"]
+
+
 def test_a_changed_budget_reruns_only_its_own_stages(checkout: Checkout, fashion_mnist: Path):
     params = tiny_params(fashion_mnist)
     params["budgets"] = {**BUDGETS, "tiny": {"macs": "60%"}}
@@ -181,7 +187,9 @@ def test_tune_goes_on_where_it_stopped(checkout: Checkout, fashion_mnist: Path):
     assert best["learning_rate"] == winner["learning_rate"]
     params["training"] |= best
     checkout.write_params(params)
-    checkout.run(sys.executable, "-c", "from pipelines.params import load_params; load_params()")
+    checkout.run(
+        sys.executable, "-c", "from pipelines.settings.loading import load_params; load_params()"
+    )
     checkout.write_params(tiny_params(fashion_mnist))
 
 
@@ -226,7 +234,7 @@ def test_a_trial_that_diverges_is_worth_nothing(checkout: Checkout, fashion_mnis
         (
             "tune.weight_decay",
             [0.1, 0.01],
-            "weight_decay is [0.1, 0.01]; expected lowest < highest",
+            "tune.weight_decay is [0.1, 0.01]; expected lowest < highest",
         ),
     ],
 )
@@ -234,7 +242,7 @@ def test_bad_params_are_refused_by_name(
     tmp_path: Path, fashion_mnist: Path, key: str, value: Any, message: str
 ):
     from joslim.errors import ConfigError
-    from pipelines.params import load_params
+    from pipelines.settings.loading import load_params
 
     params = tiny_params(fashion_mnist)
     section, name = key.split(".")
@@ -253,7 +261,7 @@ def test_a_crash_after_the_last_checkpoint_trains_nothing_again(checkout: Checko
     curve = (folder / "curve.jsonl").read_text()
     # DVC deletes what it has no note of before it runs the stage again.
     shutil.rmtree(checkout.root / "models/supernet")
-    checkout.run(sys.executable, "-m", "pipelines.train")
+    checkout.run(sys.executable, "-m", "pipelines.stages.train")
     assert [(checkout.root / name).read_bytes() for name in outputs] == before
     assert (folder / "finished").exists()
     assert (folder / "curve.jsonl").read_text() == curve
@@ -263,7 +271,8 @@ def test_a_crash_after_the_last_checkpoint_trains_nothing_again(checkout: Checko
 
 def test_two_processes_share_the_training(checkout: Checkout, fashion_mnist: Path):
     params = tiny_params(fashion_mnist)
-    params["training"] |= {"epochs": 1, "processes": 2}
+    params["training"]["epochs"] = 1
+    params["execution"]["processes"] = 2
     checkout.write_params(params)
     checkout.dvc("repro", "train")
     curves = (checkout.root / "reports/train/curves.csv").read_text().splitlines()

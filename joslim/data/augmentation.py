@@ -95,7 +95,7 @@ class Lighting(nn.Module):
         """
         if len(image) != 3:
             raise DataError(
-                f"training.lighting is {self.std:g}, but images have {len(image)} channel; "
+                f"lighting is {self.std:g}, but images have {len(image)} channel; "
                 "expected 0 or images with 3 channels"
             )
         return (image + 255 * self.offset().view(3, 1, 1)).round_().clamp_(0, 255).byte()

@@ -8,7 +8,7 @@ import torch
 from torchvision.transforms.v2.functional import resize, rgb_to_grayscale
 
 from joslim.data.dataset import Dataset
-from joslim.data.images import ImageSet
+from joslim.data.memory_images import ImageSet
 from joslim.errors import DataError
 
 SIZE = 32
@@ -81,7 +81,7 @@ def read_cifar(source: str, path: Path | None, channels: int, image_size: int) -
 def _folder(source: str, path: Path | None) -> Path:
     if path is None:
         raise DataError(
-            f"no path is given; source '{source}' needs the folder of {CIFAR[source].archive}, "
+            f"path is missing; source '{source}' needs the folder of {CIFAR[source].archive}, "
             "unpacked"
         )
     return path
@@ -119,6 +119,7 @@ def _content(file: Path, version: _Version) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise DataError(
-            f"{file} cannot be read: {error.strerror}; unpack {version.archive} and set data.path "
-            "to its folder (the binary version; Python's is a pickle, which this does not load)"
+            f"{file} cannot be read: {error.strerror}; unpack {version.archive} and "
+            "give the path of its folder (the binary version; Python's is a pickle, which is not "
+            "loaded)"
         ) from error

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from joslim.data.files import Images
+from joslim.data.file_images import Images
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from joslim.data.checking import for_each, read_checked
 from joslim.data.dataset import Dataset
-from joslim.data.files import FileImages
+from joslim.data.file_images import FileImages
+from joslim.data.validation import for_each, read_checked
 from joslim.errors import DataError
 
 CLASSES = "classes.txt"

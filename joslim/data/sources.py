@@ -17,7 +17,7 @@ from torchvision.datasets.mnist import read_image_file, read_label_file
 from joslim.data.cifar import CIFAR, cifar_classes, read_cifar
 from joslim.data.dataset import Dataset
 from joslim.data.folder import folder_classes, read_folder
-from joslim.data.images import ImageSet
+from joslim.data.memory_images import ImageSet
 from joslim.data.shards import read_shards, shard_classes
 from joslim.errors import DataError
 
@@ -75,7 +75,7 @@ def classes(source: str, path: Path | None) -> tuple[str, ...]:
 def _given(source: str, path: Path | None) -> Path:
     if path is None:
         kept = "shards" if source == "shards" else "images"
-        raise DataError(f"no path is given; source '{source}' needs the folder of the {kept}")
+        raise DataError(f"path is missing; source '{source}' needs the folder of the {kept}")
     return path
 
 
@@ -90,7 +90,7 @@ def _read_fashion_mnist(
         except (OSError, RuntimeError) as error:
             raise DataError(
                 f"Fashion-MNIST cannot be downloaded ({error}); install Debian's package "
-                "dataset-fashion-mnist or set data.path to a folder with its four files"
+                "dataset-fashion-mnist, or give the path of a folder with its four files"
             ) from error
     train, test = (_read_idx(path, *FASHION_MNIST_FILES[name]) for name in ("train", "test"))
     return Dataset(

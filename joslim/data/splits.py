@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from joslim.data.dataset import Dataset
-from joslim.data.files import Images
+from joslim.data.file_images import Images
 from joslim.errors import DataError
 
 

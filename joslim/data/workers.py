@@ -7,8 +7,8 @@ from typing import Generic, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from joslim.device import num_processors
 from joslim.errors import DataError
+from joslim.machine.device import num_processors
 
 MOST_WORKERS = 16
 """Per process. Each worker keeps two batches ready, in shared memory."""

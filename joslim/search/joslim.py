@@ -4,10 +4,10 @@ from typing import Any, ClassVar
 
 import torch
 
+from joslim.machine.threads import single_threaded
 from joslim.search.joint import JointSearch
 from joslim.search.proposal import Objectives, Proposal, propose
-from joslim.surrogate import Hyperparameters, Surrogate
-from joslim.threads import single_threaded
+from joslim.search.surrogate import Hyperparameters, Surrogate
 from joslim.widths import Widths
 
 FIRST_FIT = 50

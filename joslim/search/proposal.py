@@ -29,7 +29,7 @@ from joslim.search.scalarization import (
     tradeoff_weight_through,
 )
 from joslim.search.surface import minimise, project
-from joslim.surrogate import Surrogate
+from joslim.search.surrogate import Surrogate
 from joslim.widths import Widths
 
 TOLERANCE = 0.01

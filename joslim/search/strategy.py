@@ -11,7 +11,7 @@ from torch import Tensor
 from joslim import pareto
 from joslim.costs import Cost
 from joslim.errors import BudgetError, CheckpointError
-from joslim.history import History
+from joslim.search.history import History
 from joslim.widths import Widths, WidthSpace
 
 Limits = Sequence[tuple[Cost, float]]
@@ -114,7 +114,7 @@ class Strategy(ABC):
     def hypervolume(self, worst_loss: float) -> float:
         """Share of losses to ``worst_loss`` and costs to the full one's that `history` dominates.
 
-        In [0, 1]; larger is better. It shows how a training goes on; stage ``front`` has another
+        In [0, 1]; larger is better. It shows how a training goes on; `joslim.front` has another
         one, of errors.
         """
         fractions = [self.cost.fraction(widths) for widths in self.history.widths]

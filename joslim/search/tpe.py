@@ -1,12 +1,12 @@
 """Hyperopt's tree of Parzen estimators on the scalarised objectives: for very many groups."""
 
+import importlib.util
 from typing import Any, ClassVar
 
 import torch
-from hyperopt import JOB_STATE_DONE, STATUS_OK, Trials, hp, tpe
-from hyperopt.base import Domain
 from torch import Tensor
 
+from joslim.errors import ConfigError
 from joslim.search.joint import JointSearch
 from joslim.search.proposal import BREACH, round_at_cost
 from joslim.search.scalarization import REFERENCE, Reference, augmented_tchebyshev
@@ -25,6 +25,16 @@ class Tpe(JointSearch):
     """
 
     name: ClassVar[str] = "tpe"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As every joint search.
+
+        Raises:
+            ConfigError: If Hyperopt is not installed.
+        """
+        super().__init__(*args, **kwargs)
+        if importlib.util.find_spec("hyperopt") is None:
+            raise ConfigError("strategy is 'tpe', which needs Hyperopt: pip install hyperopt")
 
     def _search(self, target_cost: float, generator: torch.Generator) -> Widths:
         X = self._cube.encode(self.history.widths).clamp(0, 1)
@@ -66,6 +76,9 @@ class Tpe(JointSearch):
 
 def _suggest(X: Tensor, losses: Tensor, seed: int) -> Tensor:
     """TPE's next point ``(1, d)`` after the losses ``(n,)`` at ``X (n, d)``."""
+    from hyperopt import Trials, hp, tpe
+    from hyperopt.base import Domain
+
     names = [str(i) for i in range(X.shape[1])]
     domain = Domain(lambda _: 0.0, {name: hp.uniform(name, 0, 1) for name in names})
     trials = Trials()
@@ -79,6 +92,8 @@ def _suggest(X: Tensor, losses: Tensor, seed: int) -> Tensor:
 
 def _observation(tid: int, values: dict[str, float], loss: float) -> dict[str, Any]:
     """A finished trial as Hyperopt keeps it."""
+    from hyperopt import JOB_STATE_DONE, STATUS_OK
+
     return {
         "tid": tid, "state": JOB_STATE_DONE, "spec": None, "exp_key": None, "owner": None,
         "version": 0, "book_time": None, "refresh_time": None,

@@ -20,7 +20,7 @@ from joslim.tracing.axes import (
     product,
 )
 from joslim.tracing.graph import build_graph, result_of
-from joslim.tracing.rules import MODULES, apply_rule, read_parameter
+from joslim.tracing.rules.table import MODULES, apply_rule, read_parameter
 from joslim.tracing.values import constant, runs_in
 from joslim.tracing.walk import Walk
 

@@ -13,10 +13,24 @@ from typing import Any
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-COMPUTES = (
-    "add", "sub", "mul", "truediv", "mod", "pow", "neg",
-    "eq", "ne", "lt", "le", "gt", "ge", "bool", "int", "float", "abs", "divmod",
-)  # fmt: skip
+
+def _note(*numbers: Any) -> None:
+    """Remember that code computed with those of the numbers that are attributes."""
+    for number in numbers:
+        if isinstance(number, Attribute):
+            number.uses.add(number.key)
+
+
+def _noted(operation: Callable[..., Any]) -> Callable[..., Any]:
+    """An operation of `int` that notes the attributes that it is used with."""
+
+    def note(self: "Attribute", *args: Any) -> Any:
+        result = operation(self, *args)
+        if result is not NotImplemented:
+            _note(self, *args)
+        return result
+
+    return note
 
 
 class Attribute(int):
@@ -36,6 +50,11 @@ class Attribute(int):
     share: int
     uses: set[tuple[str, str]]
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """What names the attribute in the network."""
+        return self.module, self.name
+
     def __floordiv__(self, other: Any) -> Any:
         quotient = int.__floordiv__(self, other)
         if quotient is NotImplemented:
@@ -47,34 +66,19 @@ class Attribute(int):
         share = self.share * int(other)
         return _attribute(quotient, self.module, self.name, self.index, self.uses, share)
 
+    __add__, __radd__ = _noted(int.__add__), _noted(int.__radd__)
+    __sub__, __rsub__ = _noted(int.__sub__), _noted(int.__rsub__)
+    __mul__, __rmul__ = _noted(int.__mul__), _noted(int.__rmul__)
+    __truediv__, __rtruediv__ = _noted(int.__truediv__), _noted(int.__rtruediv__)
+    __mod__, __rmod__ = _noted(int.__mod__), _noted(int.__rmod__)
+    __pow__, __rpow__ = _noted(int.__pow__), _noted(int.__rpow__)
+    __divmod__, __rdivmod__ = _noted(int.__divmod__), _noted(int.__rdivmod__)
+    __eq__, __ne__ = _noted(int.__eq__), _noted(int.__ne__)
+    __lt__, __le__ = _noted(int.__lt__), _noted(int.__le__)
+    __gt__, __ge__ = _noted(int.__gt__), _noted(int.__ge__)
+    __neg__, __abs__ = _noted(int.__neg__), _noted(int.__abs__)
+    __bool__, __int__, __float__ = _noted(int.__bool__), _noted(int.__int__), _noted(int.__float__)
     __hash__ = int.__hash__
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """What names the attribute in the network."""
-        return self.module, self.name
-
-
-def _noting(operation: Callable[..., Any]) -> Callable[..., Any]:
-    def note(self: Attribute, *args: Any) -> Any:
-        result = operation(self, *args)
-        if result is not NotImplemented:
-            for number in (self, *args):
-                _note(number)
-        return result
-
-    return note
-
-
-def _note(number: Any) -> None:
-    if isinstance(number, Attribute):
-        number.uses.add(number.key)
-
-
-for _name in COMPUTES:
-    for _method in (f"__{_name}__", f"__r{_name}__"):
-        if hasattr(int, _method):
-            setattr(Attribute, _method, _noting(getattr(int, _method)))
 
 
 def attributes_in(arguments: Any) -> Iterator[Attribute]:

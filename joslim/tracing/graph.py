@@ -14,11 +14,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from joslim.attention import SelfAttention
 from joslim.errors import TracingError
 from joslim.tracing import attributes
 from joslim.tracing.channels import Unfollowed
 from joslim.tracing.control_flow import Decisions, decided
+from joslim.tracing.rewrites.attention import SelfAttention
 
 
 @dataclass(frozen=True)
@@ -174,9 +174,9 @@ class _Tracer(fx.Tracer):
         except Exception as error:
             kind = type(m).__name__
             raise TracingError(
-                f"torch.fx cannot trace '{self.path_of_module(m)}' ({kind}): {error}; as a leaf "
-                f"its widths stay as they are: slimmable(…, leaves=({kind},)), or network.leaves: "
-                f"['{type(m).__module__}:{kind}']"
+                f"torch.fx cannot trace '{self.path_of_module(m)}' ({kind}): {error}; among the "
+                f"leaves it runs as it is, and its widths stay: leaves=({kind},), or "
+                f"'{type(m).__module__}:{kind}' where leaves go by name"
             ) from error
 
 

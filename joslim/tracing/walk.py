@@ -8,15 +8,7 @@ from torch import fx, nn
 
 from joslim.errors import TracingError
 from joslim.tracing.attributes import Attribute, attributes_in
-from joslim.tracing.axes import (
-    Activation,
-    Axis,
-    NetworkTrace,
-    Operation,
-    Part,
-    Product,
-    product,
-)
+from joslim.tracing.axes import Activation, Axis, NetworkTrace, Operation, Part, Product, product
 from joslim.tracing.channels import (
     Atom,
     Axes,

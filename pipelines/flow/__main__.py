@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.text import Text
 
 from joslim.errors import JoslimError
-from pipelines import paths, tracking
+from pipelines import tracking
 from pipelines.flow.server import TemporaryServer
-from pipelines.reachable import require_answer
+from pipelines.settings import paths
+from pipelines.tracking.reachable import require_answer
 
 if TYPE_CHECKING:
     from prefect.states import State
@@ -68,7 +69,7 @@ def _run() -> int:
 
         from pipelines.flow import results
         from pipelines.flow.pipeline import pipeline
-        from pipelines.params import load_params
+        from pipelines.settings.loading import load_params
 
         budgets = load_params().budgets
         wait()
@@ -86,7 +87,7 @@ def _run() -> int:
 def _serve(cron: str | None) -> int:
     with _server() as wait:
         from pipelines.flow.serving import require_schedule, serve
-        from pipelines.params import load_params
+        from pipelines.settings.loading import load_params
 
         if cron:
             require_schedule(cron)

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 from joslim.errors import JoslimError
-from pipelines import paths
-from pipelines.flow.warden import WARDEN
-from pipelines.progress import RECORDS_VARIABLE, Progress
+from pipelines.flow.end_with_parent import END_WITH_PARENT
+from pipelines.settings import paths
+from pipelines.terminal.progress import RECORDS_VARIABLE, Progress
 
 GRACE_SECONDS = 10.0
 
-_DVC = (*WARDEN, sys.executable, "-m", "dvc", "--wait-for-lock")
+_DVC = (*END_WITH_PARENT, sys.executable, "-m", "dvc", "--wait-for-lock")
 _LONGEST_LINE = 1 << 20
 _UNCHANGED = re.compile(r"^Stage '(.+)' didn't change, skipping$", re.MULTILINE)
 _CHATTER = re.compile(

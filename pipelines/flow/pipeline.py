@@ -13,14 +13,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed, State
 
-from joslim.device import num_processors
 from joslim.errors import JoslimError
+from joslim.machine.device import num_processors
 from pipelines import tracking
 from pipelines.flow import dvc, results
 from pipelines.flow.cluster import Cluster, cluster
-from pipelines.flow.display import Display
-from pipelines.params import load_params
-from pipelines.progress import SECONDS_BETWEEN_LINES, Progress, at_most_every
+from pipelines.settings.loading import load_params
+from pipelines.terminal.display import Display
+from pipelines.terminal.progress import SECONDS_BETWEEN_LINES, Progress, at_most_every
 
 MAX_SIDE_BY_SIDE = 4
 """Stages at a time, however many cores there are: each has PyTorch in memory."""

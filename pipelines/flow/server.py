@@ -11,8 +11,8 @@ import urllib.request
 from contextlib import suppress
 
 from joslim.errors import JoslimError
-from pipelines import paths
-from pipelines.flow.warden import WARDEN
+from pipelines.flow.end_with_parent import END_WITH_PARENT
+from pipelines.settings import paths
 
 HOST = "127.0.0.1"
 START_SECONDS = 120
@@ -41,7 +41,7 @@ class TemporaryServer:
         )
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [*WARDEN, *uvicorn, "--factory", "prefect.server.api.server:create_app"],
+                [*END_WITH_PARENT, *uvicorn, "--factory", "prefect.server.api.server:create_app"],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

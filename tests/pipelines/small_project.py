@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from joslim import costs
-from joslim.storage import NetworkSpec, save_subnetwork
-from pipelines import register
+from joslim.supernet.spec import NetworkSpec
+from joslim.supernet.storage import Subnetwork, save_subnetwork
+from pipelines.stages import register
 
 SPEC = NetworkSpec("resnet8", 10, 1, 12, (0.3,), (0.2,), min_width=0.25, divisor=None)
 WIDTH_MULTS = {"w-small": 0.25, "w-medium": 0.5, "w-full": 1.0}
@@ -98,8 +99,8 @@ def make(root: Path) -> Project:
     rows = []
     for name, width_mult in WIDTH_MULTS.items():
         widths = network.space.uniform(width_mult)
-        folder = root / "models/front" / name
-        save_subnetwork(folder, network.extract(widths), SPEC, widths, {"id": name})
+        subnetwork = Subnetwork.of(network, SPEC, widths, id=name)
+        save_subnetwork(root / "models/front" / name, subnetwork)
         rows.append(
             {
                 "id": name,

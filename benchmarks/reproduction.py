@@ -1,0 +1,78 @@
+"""Whether a change of code changes results: digests of one short run of the default settings.
+
+Runs data preparation, training for one epoch, the front and one budget's fine-tuning on one thread,
+in a folder of their own. Two commits that print the same digests on one machine compute the same,
+to the last bit. For an older commit, put this file beside its code.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from safetensors.torch import load_file
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+STAGES = ("inputs", "prepare", "train", "front", "finetune")
+BUDGET = "tiny"
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        run_stages(Path(folder))
+        for name, digest in digests(Path(folder)).items():
+            print(f"{name:<12} {digest}")
+
+
+def run_stages(folder: Path) -> None:
+    """Run the stages in ``folder`` as ``dvc.yaml`` says, without DVC."""
+    shutil.copy(CHECKOUT / "dvc.yaml", folder)
+    settings = (CHECKOUT / "params.yaml").read_text()
+    settings = re.sub(r"(?m)^training:\n  epochs: \d+", "training:\n  epochs: 1", settings)
+    (folder / "params.yaml").write_text(settings)
+    stages = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
+    for name in STAGES:
+        command = stages[name].get("do", stages[name])["cmd"].replace("${key}", BUDGET)
+        words = [sys.executable, *command.split()[1:]]
+        subprocess.run(words, cwd=folder, env=environment, check=True, stdout=sys.stderr)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The first 16 digits of SHA-256 of what the stages left, and two numbers to look at."""
+    curves = pd.read_csv(folder / "reports/train/curves.csv")
+    search = json.loads((folder / "models/supernet/search.json").read_text())
+    front = pd.read_csv(folder / "reports/front/front.csv")
+    metrics = json.loads((folder / "reports/front/metrics.json").read_text())
+    return {
+        "weights": _weights(folder / "models/supernet"),
+        "losses": _digest(curves.filter(like="_loss").to_csv()),
+        "history": _digest(json.dumps(search["history"])),
+        "front": _digest(front.drop(columns="latency_ms").to_csv()),
+        "fine-tuned": _weights(folder / "models/budgets" / BUDGET),
+        "hypervolume": str(metrics["hypervolume"]),
+        "last loss": str(curves["full_loss"].iloc[-1]),
+    }
+
+
+def _weights(folder: Path) -> str:
+    tensors = load_file(folder / "weights.safetensors")
+    content = hashlib.sha256()
+    for name in sorted(tensors):
+        content.update(name.encode() + tensors[name].numpy().tobytes())
+    return content.hexdigest()[:16]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    main()

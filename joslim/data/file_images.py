@@ -1,0 +1,185 @@
+"""A labelled set of images that stay in their files until they are needed."""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from joslim.data.decoding import decode, square
+from joslim.data.memory import fit_in_memory
+from joslim.data.memory_images import ImageSet, unit_range
+from joslim.data.workers import prefetched
+from joslim.errors import DataError
+
+CHUNK = 64
+"""Images that a worker decodes at a time, where the batch does not decide it."""
+
+
+@dataclass(frozen=True)
+class FileImages:
+    """Image files and their labels, or images inside of larger files.
+
+    Attributes:
+        root: The folder that names are relative to.
+        names: Of the files, or ``FILE/NAME`` of an image inside of ``FILE``, ``(n,)``; an array, as
+            worker processes share it without copies.
+        digests: SHA-256 of each image's encoded bytes, its first digits, ``(n,)``.
+        labels: int64 class indices, ``(n,)``.
+        channels: 1 for grey images, 3 for colour.
+        image_size: Height and width in pixels.
+        spans: First byte and number of bytes of each image inside of its file, int64 ``(n, 2)``;
+            None: each file is one image.
+    """
+
+    root: Path
+    names: np.ndarray
+    digests: np.ndarray
+    labels: Tensor
+    channels: int
+    image_size: int
+    spans: np.ndarray | None = None
+
+    suffix = ".json"
+    """Of the files that `save` writes."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: Tensor | slice) -> "FileImages":
+        """The images at ``indices``."""
+        chosen = indices if isinstance(indices, slice) else indices.numpy()
+        return FileImages(
+            self.root,
+            self.names[chosen],
+            self.digests[chosen],
+            self.labels[indices],
+            self.channels,
+            self.image_size,
+            None if self.spans is None else self.spans[chosen],
+        )
+
+    def squares(self, indices: Tensor) -> Tensor:
+        """The images at ``indices``, uint8 ``(n, channels, image_size, image_size)``.
+
+        Raises:
+            DataError: If a file is missing or damaged, with its name.
+        """
+        return torch.stack([square(self.decode(i), self.image_size) for i in indices.tolist()])
+
+    def originals(self, indices: Tensor) -> Iterator[Tensor]:
+        """The images at ``indices`` in their own sizes, uint8 ``(channels, height, width)`` each.
+
+        Raises:
+            DataError: If a file is missing or damaged, with its name.
+        """
+        return (pil_to_tensor(self.decode(i)) for i in indices.tolist())
+
+    def content(self, index: int) -> bytes:
+        """The encoded image.
+
+        Raises:
+            DataError: If its file is missing or ends before the image does, with its name.
+        """
+        name = str(self.names[index])
+        try:
+            if self.spans is None:
+                return (self.root / name).read_bytes()
+            first, length = self.spans[index].tolist()
+            with (self.root / name.partition("/")[0]).open("rb") as file:
+                file.seek(first)
+                content = file.read(length)
+        except OSError as error:
+            raise DataError(f"{self.root / name}: {error}") from error
+        if len(content) < length:
+            raise DataError(
+                f"{self.root / name}: its file holds {len(content)} of its {length} bytes"
+            )
+        return content
+
+    def decode(self, index: int) -> Image.Image:
+        """The image at its own size, grey or RGB by ``channels``; raises as `content` does."""
+        return decode(self.root / self.names[index], self.channels, io.BytesIO(self.content(index)))
+
+    def in_memory(self) -> ImageSet:
+        """All images decoded.
+
+        Raises:
+            DataError: If a file is missing or damaged, with its name.
+        """
+        size = (self.channels, self.image_size, self.image_size)
+        images = torch.empty(len(self), *size, dtype=torch.uint8)
+        chunks = torch.arange(len(self)).split(CHUNK)
+        for chunk, squares in zip(chunks, prefetched(self.squares, chunks), strict=True):
+            images[chunk] = squares
+        return ImageSet(images, self.labels)
+
+    def kept(self) -> "ImageSet | FileImages":
+        """In memory if they fit, as it pays where they are passed over again and again."""
+        fit = fit_in_memory(len(self), self.channels, self.image_size)
+        return self.in_memory() if fit else self
+
+    def batches(
+        self, batch_size: int, device: torch.device | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images in order, as floats in [0, 1], with labels, on ``device``.
+
+        The last batch may be smaller.
+
+        Raises:
+            DataError: If a file is missing or damaged, with its name.
+        """
+        chunks = torch.arange(len(self)).split(batch_size)
+        for chunk, squares in zip(chunks, prefetched(self.squares, chunks), strict=True):
+            yield unit_range(squares, device), self.labels[chunk].to(device, non_blocking=True)
+
+    def digest(self) -> str:
+        """SHA-256 of the images' names, encoded bytes and labels."""
+        content = hashlib.sha256("\n".join([*self.names, *self.digests]).encode())
+        content.update(self.labels.contiguous().numpy().tobytes())
+        return content.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write one JSON file."""
+        content = {
+            "root": str(self.root),
+            "channels": self.channels,
+            "image_size": self.image_size,
+            "names": self.names.tolist(),
+            "digests": self.digests.tolist(),
+            "labels": self.labels.tolist(),
+            "spans": None if self.spans is None else self.spans.tolist(),
+        }
+        path.write_text(json.dumps(content, indent=0) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> "FileImages":
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: If the file is missing or damaged.
+        """
+        try:
+            content = json.loads(path.read_text())
+            return cls(
+                Path(content["root"]),
+                np.array(content["names"]),
+                np.array(content["digests"]),
+                torch.tensor(content["labels"]),
+                content["channels"],
+                content["image_size"],
+                None if content["spans"] is None else np.array(content["spans"]),
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{path} cannot be read: {error}") from error
+
+
+Images = ImageSet | FileImages
+"""A labelled set of images, wherever they are."""

@@ -1,0 +1,1 @@
+"""Rules: how each operation passes channels on."""

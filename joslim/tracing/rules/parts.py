@@ -1,0 +1,100 @@
+"""Operations that take a tensor apart, or put tensors together along a new dimension."""
+
+from typing import Any
+
+from torch import fx
+
+from joslim.tracing.attributes import Attribute
+from joslim.tracing.channels import Runs, Unfollowed, fixed, moves, size_of
+from joslim.tracing.graph import result_of
+from joslim.tracing.rules.arguments import argument, source_of
+from joslim.tracing.values import TensorValue, Value
+from joslim.tracing.walk import Walk
+
+
+def split(walk: Walk, node: fx.Node) -> Value:
+    """Stretches of one dimension; of channels, if attributes of the module say how many."""
+    axes = walk.axes(source_of(node))
+    dim = argument(node, 2, "dim", 0) % len(axes)
+    given: Any = node.args[1] if len(node.args) > 1 else next(iter(set(node.kwargs) - {"dim"}))
+    given = node.kwargs[given] if isinstance(given, str) else given
+    sizes = [result.sizes[dim] for result in result_of(node)]
+    if not moves(axes[dim]):
+        stretches = [fixed((size,))[0] for size in sizes]
+    elif isinstance(given, tuple | list):
+        stretches = walk.channels.cut(axes[dim], sizes)
+        walk.follow_numbers(node, given, stretches)
+    elif len(set(sizes)) == 1 and isinstance(given, int):
+        part = walk.channels.split(axes[dim], len(sizes), f"node '{node.name}'")
+        walk.follow_numbers(node, [given], [part])
+        stretches = [part] * len(sizes)
+    else:
+        raise Unfollowed(f"splits channels into {tuple(sizes)}")
+    return tuple(TensorValue((*axes[:dim], runs, *axes[dim + 1 :])) for runs in stretches)
+
+
+def stretch(walk: Walk, node: fx.Node, axis: Runs, bounds: slice) -> Runs:
+    """The channels before or after the number of them that an attribute of the module says.
+
+    Raises:
+        Unfollowed: If other channels are picked.
+    """
+    start = bounds.start or None
+    number = bounds.stop if start is None else start
+    one_end = (start, bounds.stop).count(None) == 1
+    if not isinstance(number, Attribute) or bounds.step is not None or not one_end:
+        raise Unfollowed("picks some of the channels")
+    kept = min(number, size_of(axis))
+    before, after = walk.channels.cut(axis, [kept, size_of(axis) - kept])
+    walk.follow_numbers(node, [number], [before])
+    return before if start is None else after
+
+
+def unbind(walk: Walk, node: fx.Node) -> Value:
+    """The entries of a dimension that is no channel."""
+    axes = walk.axes(source_of(node))
+    dim = argument(node, 1, "dim", 0) % len(axes)
+    if moves(axes[dim]):
+        raise Unfollowed("takes channels apart")
+    return (TensorValue((*axes[:dim], *axes[dim + 1 :])),) * len(result_of(node))
+
+
+def stack(walk: Walk, node: fx.Node) -> TensorValue:
+    """Tensors of one shape along a new dimension."""
+    sources = argument(node, 0, "tensors")
+    if not isinstance(sources, tuple | list):
+        raise Unfollowed("joins a computed list")
+    first, *others = (walk.axes(source) for source in sources)
+    for axes in others:
+        for one, other in zip(first, axes, strict=True):
+            walk.tie(one, other, node)
+    dim = argument(node, 1, "dim", 0) % (len(first) + 1)
+    return TensorValue((*first[:dim], *fixed((len(sources),)), *first[dim:]))
+
+
+def reduction(walk: Walk, node: fx.Node) -> TensorValue:
+    """Sums, means, norms and the like over some dimensions, which become 1 or vanish."""
+    axes = walk.axes(source_of(node))
+    name = getattr(node.target, "__name__", node.target)
+    at_dim, at_keepdim = REDUCTION_ARGUMENTS.get(str(name), (1, 2))
+    given = argument(node, at_dim, "dim")
+    dims = (given,) if isinstance(given, int) else given
+    if not isinstance(dims, tuple | list) or not all(isinstance(dim, int) for dim in dims):
+        raise Unfollowed("reduces dimensions that are not written out")
+    reduced = {dim % len(axes) for dim in dims}
+    if argument(node, at_keepdim, "keepdim", False):
+        one = fixed((1,))[0]
+        return TensorValue(tuple(one if i in reduced else axis for i, axis in enumerate(axes)))
+    return TensorValue(tuple(axis for i, axis in enumerate(axes) if i not in reduced))
+
+
+REDUCTION_ARGUMENTS = {"norm": (2, 3), "var": (1, 3), "std": (1, 3)}
+"""Positions of ``dim`` and ``keepdim`` where they are not 1 and 2."""
+
+
+def extremum(walk: Walk, node: fx.Node) -> Value:
+    """``x.max(dim)``: values and indices."""
+    if not isinstance(result_of(node), tuple):
+        raise Unfollowed("has no rule for them")
+    reduced = reduction(walk, node)
+    return (reduced, reduced)

@@ -1,0 +1,112 @@
+"""What the registry answers: the current front, and the best version within a budget."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from joslim.errors import BudgetError
+from pipelines import tracking
+from pipelines.registry.records import (
+    LoggedModel,
+    NotRegisteredError,
+    Query,
+    Records,
+    RegisteredModel,
+    RegistryError,
+)
+from pipelines.settings.budgets import QUANTITIES, Budget
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A version in the registry together with its model."""
+
+    name: str
+    version: int
+    logged: LoggedModel
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def uri(self) -> str:
+        return f"models:/{self.name}/{self.version}"
+
+    @property
+    def numbers(self) -> Mapping[str, float]:
+        return self.logged.numbers
+
+    @property
+    def kind(self) -> str:
+        return self.logged.tags["kind"]
+
+    @property
+    def id(self) -> str:
+        return self.logged.tags["id"]
+
+
+def find_model(records: Records, name: str | None = None) -> RegisteredModel:
+    """The registered model called ``name``; without a name, the only one.
+
+    Raises:
+        NotRegisteredError: If there is none.
+        RegistryError: If there are several and no name.
+    """
+    models = {m.name: m for m in records.models() if "current_front" in m.tags}
+    names = ", ".join(sorted(models))
+    if not models:
+        raise NotRegisteredError(
+            f"no model is registered at {tracking.uri()}; run `dvc repro` first"
+        )
+    if name is None and len(models) > 1:
+        raise RegistryError(f"several models are registered; choose one with --model: {names}")
+    if name is not None and name not in models:
+        raise NotRegisteredError(f"model '{name}' is not registered; expected one of: {names}")
+    return models[name or names]
+
+
+def current_front(records: Records, model: RegisteredModel) -> list[Entry]:
+    """Every version of the current front and its budgets' models, by MACs."""
+    return list(_entries(records, model, Query(model.tags["current_front"])))
+
+
+def best_within(records: Records, model: RegisteredModel, budget: Budget) -> Entry:
+    """The version with the best ``val_top1`` within all limits of ``budget``.
+
+    Raises:
+        BudgetError: If nothing is within it; names the cheapest version.
+    """
+    columns = [limit.quantity.column for limit in budget]
+    query = Query(
+        model.tags["current_front"],
+        {c: limit.resolve(model.full(c)) for c, limit in zip(columns, budget, strict=True)},
+        [("val_top1", False), ("macs", True)],
+    )
+    found = next(_entries(records, model, query), None)
+    if found is None:
+        raise BudgetError(_infeasible(records, model, budget))
+    return found
+
+
+def _entries(records: Records, model: RegisteredModel, query: Query) -> Iterator[Entry]:
+    versions = records.versions(model.name)
+    for logged in records.search(query):
+        version = versions.get(f"models:/{logged.model_id}")
+        if version is not None:
+            aliases = tuple(sorted(a for a, v in model.aliases.items() if v == version))
+            yield Entry(model.name, version, logged, aliases)
+
+
+def _infeasible(records: Records, model: RegisteredModel, budget: Budget) -> str:
+    parts = [f"no version of {model.name} has {' and '.join(map(str, budget))}"]
+    for limit in budget:
+        name, column = limit.quantity.name, limit.quantity.column
+        query = Query(model.tags["current_front"], order=[(column, True), ("val_top1", False)])
+        cheapest = next(_entries(records, model, query), None)
+        if cheapest is None or column not in cheapest.numbers:
+            parts.append(f"no version states its {name}")
+        else:
+            costs = ", ".join(
+                f"{quantity.name} {quantity.format(cheapest.numbers[quantity.column])}"
+                for quantity in QUANTITIES.values()
+                if quantity.column in cheapest.numbers
+            )
+            parts.append(f"the cheapest in {name} is {cheapest.uri} with {costs}")
+    return "; ".join(parts) + "".join(limit.hint for limit in budget)

@@ -1,0 +1,78 @@
+"""What people read on a registered model's page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipelines.registry.lookup import Entry
+from pipelines.settings.budgets import QUANTITIES
+
+MAX_LENGTH = 5000
+"""Characters that MLflow keeps of a description."""
+
+_TOPS = {"val_top1": "val top-1", "test_top1": "test top-1"}
+
+HEADINGS = (*QUANTITIES, *_TOPS.values())
+"""Of the columns that `cells` fills."""
+
+
+def cells(numbers: Mapping[str, float]) -> list[str]:
+    """A row of a table for people; empty where a number is not known."""
+    costs, tops = _costs(numbers), _tops(numbers)
+    return [costs.get(name, "") for name in QUANTITIES] + [tops.get(key, "") for key in _TOPS]
+
+
+def tags(numbers: Mapping[str, float]) -> dict[str, str]:
+    """What tells versions apart in a list; the model's metrics have the rest."""
+    shown = {**_costs(numbers), **_tops(numbers)}
+    return {key: shown[key] for key in ("macs", *_TOPS) if key in shown}
+
+
+def sentence(numbers: Mapping[str, float]) -> str:
+    """``11.8M macs, 78k params, …; 91.20% val top-1``."""
+    costs = (f"{cost} {name}" for name, cost in _costs(numbers).items())
+    tops = (f"{top} {_TOPS[key]}" for key, top in _tops(numbers).items())
+    return f"{', '.join(costs)}; {', '.join(tops)}"
+
+
+def describe(
+    spec: Mapping[str, Any], dataset: str, classes: Sequence[str], entries: Sequence[Entry]
+) -> str:
+    """The registered model's description, in Markdown.
+
+    Args:
+        spec: Of any of the sub-networks.
+        dataset: Its name.
+        classes: Class names, in the order of the logits.
+        entries: All versions of the current front; a budget's is the last.
+    """
+    name, budget = entries[-1].name, entries[-1].aliases[0]
+    image = f"{spec['in_channels']}×{spec['image_size']}×{spec['image_size']}"
+    head = (
+        f"One **{spec['network']}**, trained once on **{dataset}**: a version for every width "
+        "configuration of its front, and one fine-tuned for every budget. "
+        f"`joslim lookup --model {name} --budget macs=50%` names the best one within a budget.\n\n"
+        f"Takes float32 images in [0, 1] of shape N×{image}; gives {len(classes)} logits: "
+        f"{', '.join(classes)}.\n\n"
+        f'```python\nmodel = mlflow.pytorch.load_model("models:/{name}@{budget}")\n```\n\n'
+        f"{_row(['version', 'budget', *HEADINGS])}\n|---|---|{'---:|' * len(HEADINGS)}\n"
+    )
+    budgets_last = sorted(entries, key=lambda e: (e.numbers["macs"], e.kind == "budget"))
+    rows = (
+        _row([str(e.version), f"**{e.id}**" if e.kind == "budget" else "", *cells(e.numbers)])
+        for e in budgets_last
+    )
+    return (head + "\n".join(rows))[:MAX_LENGTH]
+
+
+def _row(cells: Sequence[str]) -> str:
+    """A row of a Markdown table; its cells bring the room that MLflow's page leaves none of."""
+    return "|" + "".join(f"{cell}&emsp;|" for cell in cells)
+
+
+def _costs(numbers: Mapping[str, float]) -> dict[str, str]:
+    known = (q for q in QUANTITIES.values() if q.column in numbers)
+    return {q.name: q.format(numbers[q.column]) for q in known}
+
+
+def _tops(numbers: Mapping[str, float]) -> dict[str, str]:
+    return {key: f"{numbers[key]:.2%}" for key in _TOPS if key in numbers}

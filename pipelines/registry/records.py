@@ -1,0 +1,166 @@
+"""What MLflow keeps about the project's models, read by MLflow's own client."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from joslim.errors import JoslimError
+from pipelines import tracking
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PREFIX = "joslim-"
+"""How the names of this project's registered models begin."""
+
+
+class RegistryError(JoslimError, LookupError):
+    """A registry that cannot be read, or a model that cannot be chosen from it."""
+
+
+class NotRegisteredError(RegistryError):
+    """A registry that does not hold what was asked for."""
+
+
+@dataclass(frozen=True)
+class LoggedModel:
+    """A model as the tracking server knows it.
+
+    Attributes:
+        model_id: MLflow's id, ``m-…``.
+        location: Folder or URI of its files.
+        numbers: ``macs``, ``params``, ``memory_bytes``, ``latency_ms``, ``val_top1``, …
+        tags: ``kind`` (front or budget), ``id``, ``digest``, ``front``, ``widths``, …
+    """
+
+    model_id: str
+    location: str
+    numbers: Mapping[str, float]
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """The versions of one network and dataset.
+
+    Attributes:
+        tags: ``current_front`` marks the versions that count; ``full_…`` is the full
+            network's cost.
+        aliases: Version per alias.
+    """
+
+    name: str
+    description: str
+    tags: Mapping[str, str]
+    aliases: Mapping[str, int]
+
+    def full(self, column: str) -> float | None:
+        """The full network's cost, if known."""
+        value = self.tags.get(f"full_{column}")
+        return float(value) if value is not None else None
+
+
+@dataclass(frozen=True)
+class Query:
+    """Models of one front within limits, in order.
+
+    Attributes:
+        front: Value of the models' tag ``front``.
+        limits: Largest value per metric.
+        order: Metrics with whether they ascend; the first decides, then the next; the newest model
+            comes first among equals, one without the metric last.
+    """
+
+    front: str
+    limits: Mapping[str, float] = field(default_factory=dict)
+    order: Sequence[tuple[str, bool]] = (("macs", True), ("val_top1", True))
+
+    @property
+    def filter_string(self) -> str:
+        """For MLflow's search of logged models."""
+        limits = (f"metrics.{name} <= {limit:.6f}" for name, limit in self.limits.items())
+        return " AND ".join([f"tags.front = '{self.front}'", *limits])
+
+    @property
+    def order_by(self) -> list[dict[str, Any]]:
+        """For MLflow's search of logged models."""
+        return [{"field_name": f"metrics.{name}", "ascending": up} for name, up in self.order]
+
+
+class Records:
+    """The records at `tracking.uri`; each method raises RegistryError if they cannot be read."""
+
+    def __init__(self, client: "MlflowClient") -> None:
+        self._client = client
+
+    def models(self) -> list[RegisteredModel]:
+        """All registered models of this project."""
+        found = _pages(
+            lambda token: self._client.search_registered_models(
+                f"name LIKE '{PREFIX}%'", page_token=token
+            )
+        )
+        return [
+            RegisteredModel(
+                model.name,
+                model.description or "",
+                model.tags,
+                {alias: int(version) for alias, version in model.aliases.items()},
+            )
+            for model in found
+        ]
+
+    def versions(self, name: str) -> dict[str, int]:
+        """The newest version per ``models:/m-…`` source."""
+        found = _pages(
+            lambda token: self._client.search_model_versions(f"name = '{name}'", page_token=token)
+        )
+        pairs = ((version.source, int(version.version)) for version in found)
+        return dict(sorted(pairs, key=lambda pair: pair[1]))
+
+    def search(self, query: Query) -> Iterator[LoggedModel]:
+        """Logged models that answer the query, in its order."""
+        experiment = tracking.experiment_id()
+        found = _pages(
+            lambda token: self._client.search_logged_models(
+                [experiment], query.filter_string, order_by=query.order_by, page_token=token
+            )
+        )
+        for model in found:
+            numbers = {metric.key: metric.value for metric in model.metrics or ()}
+            yield LoggedModel(model.model_id, model.artifact_location, numbers, model.tags)
+
+
+def connect() -> Records:
+    """The records at `tracking.uri`.
+
+    Raises:
+        NotRegisteredError: If that is a database in a file that does not exist.
+        JoslimError: If no server answers there, or MLflow cannot use what is there.
+    """
+    uri = tracking.uri()
+    if uri.startswith("sqlite:///"):
+        path = Path(uri.removeprefix("sqlite:///"))
+        if not path.is_file():
+            raise NotRegisteredError(
+                f"no registry at {path}; expected a finished pipeline (`dvc repro`) there, "
+                "or MLFLOW_TRACKING_URI set to where one is"
+            )
+    tracking.require_server()
+    return Records(tracking.client())
+
+
+def _pages(search: Callable[[str | None], Any]) -> Iterator[Any]:
+    """All that ``search`` finds; it takes the token of a page, at first None."""
+    from mlflow.exceptions import MlflowException
+
+    token = None
+    while True:
+        try:
+            page = search(token)
+        except MlflowException as error:
+            raise RegistryError(f"MLflow's records cannot be read: {error}") from error
+        yield from page
+        if not (token := page.token):
+            return

@@ -1,0 +1,69 @@
+"""Stage ``evaluate``: measure one budget's model on ``test``, before and after fine-tuning."""
+
+import json
+
+import pandas as pd
+import typer
+
+from joslim.evaluation import Measurement, measure
+from joslim.machine.device import training_device
+from joslim.supernet.storage import load, read_spec
+from pipelines import tracking
+from pipelines.artifacts.prepared_data import DataInfo, load_split
+from pipelines.pictures import plot_confusion
+from pipelines.settings import paths
+from pipelines.settings.budgets import QUANTITIES
+from pipelines.settings.loading import load_params
+from pipelines.terminal.command import run_command
+from pipelines.terminal.console import console
+
+BATCH = 512
+
+
+def main(budget: str) -> None:
+    load_params()
+    info, test = DataInfo.load(), load_split("test")
+    folder = paths.BUDGETS / budget
+    provenance = read_spec(folder)["provenance"]
+    row = pd.read_csv(paths.FRONT_REPORT / "front.csv", index_col="id").loc[[provenance["id"]]]
+    with tracking.stage_run(
+        f"evaluate@{budget}", params=provenance, data_digest=info.digest
+    ) as run:
+        device = training_device()
+        before, after = (
+            measure(load(path).to(device), test.batches(BATCH, device))
+            for path in (paths.FRONT / provenance["id"], folder)
+        )
+        metrics = {
+            "budget": budget,
+            "front_id": provenance["id"],
+            "limits": provenance["limits"],
+            # Fine-tuning changes weights only.
+            **{q.column: row[q.column].item() for q in QUANTITIES.values()},
+            "val_top1": provenance["val_top1"],
+            "slice": before.numbers(),
+            "finetuned": after.numbers(),
+        }
+        _write(budget, metrics, after, info.classes)
+        run.metrics({f"test_{name}": value for name, value in after.numbers().items()})
+        run.metrics({f"test_{name}_slice": value for name, value in before.numbers().items()})
+        run.headline({f"{budget}.test_top1": after.top1})
+        run.artifact(paths.EVALUATE / budget)
+    console.print(
+        f"budget '{budget}': test top-1 {before.top1:.2%} as sliced, {after.top1:.2%} fine-tuned"
+    )
+
+
+def _write(
+    budget: str, metrics: dict[str, object], result: Measurement, classes: tuple[str, ...]
+) -> None:
+    folder = paths.EVALUATE / budget
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+    counts = pd.DataFrame(result.confusion.numpy(), index=classes, columns=classes)
+    counts.to_csv(folder / "confusion.csv", index_label="label")
+    plot_confusion(result.confusion, classes, folder / "confusion.png")
+
+
+if __name__ == "__main__":
+    run_command(lambda: typer.run(main))

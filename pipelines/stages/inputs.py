@@ -1,0 +1,64 @@
+"""Stage ``inputs``: note the state of what is the user's own, so that DVC sees it change."""
+
+import hashlib
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from pipelines.settings import paths
+from pipelines.settings.loading import load_params
+from pipelines.settings.params import Params
+from pipelines.terminal.command import run_command
+
+_THIS_PROJECT = ("joslim", "pipelines", "benchmarks", "tests")
+
+
+def main() -> None:
+    params = load_params()
+    paths.INPUTS.mkdir(parents=True, exist_ok=True)
+    for name, content in (("images", images(params)), ("network", network(params))):
+        (paths.INPUTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def images(params: Params) -> dict[str, Any]:
+    """The files under ``data.path``: how many, and a digest of names, sizes and times of change."""
+    digest, count = hashlib.sha256(), 0
+    for folder, folders, names in os.walk(params.data.path or os.devnull):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(folder, name)
+            status = path.stat()
+            digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+            count += 1
+    return {"files": count, "digest": digest.hexdigest()}
+
+
+def network(params: Params) -> dict[str, Any]:
+    """Digests of the code of an own factory, and of a file of weights, by path."""
+    files = _own_code(params.network.name)
+    weights = Path(params.network.weights or os.devnull)
+    files |= {weights} if weights.is_file() else set()
+    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files)}
+
+
+def _own_code(name: str) -> set[Path]:
+    """The factory's module, and all modules of this checkout that importing it has loaded."""
+    module, colon, _ = name.partition(":")
+    if not colon or module in ("torchvision", "timm"):
+        return set()
+    importlib.import_module(module)
+    here = Path.cwd()
+    found = set()
+    for loaded, content in list(sys.modules.items()):
+        file = Path(getattr(content, "__dict__", {}).get("__file__") or os.devnull).resolve()
+        is_own = file.is_relative_to(here) and file.is_file() and "site-packages" not in file.parts
+        if loaded == module or (is_own and loaded.partition(".")[0] not in _THIS_PROJECT):
+            found.add(file)
+    return {file.relative_to(here) if file.is_relative_to(here) else file for file in found}
+
+
+if __name__ == "__main__":
+    run_command(main)

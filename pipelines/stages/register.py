@@ -1,0 +1,117 @@
+"""Stage ``register``: every model of the front and of the budgets goes into MLflow's registry.
+
+Runs on every ``dvc repro``, as the registry may be lost without DVC's knowing; where it is complete
+already, nothing is exported and PyTorch is not imported.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from joslim.errors import DataError
+from pipelines import tracking
+from pipelines.artifacts.files import read, read_json
+from pipelines.registry import model_card
+from pipelines.registry import registration as registry
+from pipelines.registry.records import PREFIX
+from pipelines.registry.registration import Collection, Submission
+from pipelines.settings import paths
+from pipelines.settings.budgets import QUANTITIES
+from pipelines.terminal.command import run_command
+from pipelines.terminal.console import console
+from pipelines.terminal.progress import track
+
+COSTS = tuple(quantity.column for quantity in QUANTITIES.values())
+
+
+def main() -> None:
+    collection = collect()
+    entries = registry.registered(collection)
+    if entries is None:
+        digest = read_json(paths.PREPARED / "dataset.json")["digest"]
+        logged = {"model": collection.name}
+        with tracking.stage_run("register", params=logged, data_digest=digest) as run:
+            entries = registry.register(collection, run, track)
+            run.metrics({"num_versions": len(entries)})
+    versions = [
+        {
+            "id": entry.id,
+            "version": entry.version,
+            "uri": entry.uri,
+            "kind": entry.kind,
+            "aliases": list(entry.aliases),
+        }
+        for entry in entries
+    ]
+    content = {"model": collection.name, "versions": versions}
+    paths.REGISTERED.write_text(json.dumps(content, indent=1) + "\n")
+    console.print(f"{collection.name}: {len(entries)} versions of the current front")
+
+
+def collect() -> Collection:
+    """What the stages before have made."""
+    dataset = read_json(paths.PREPARED / "dataset.json")
+    submissions = [*_front(), *_budgets()]
+    spec = read_json(submissions[0].folder / "spec.json")
+    name = PREFIX + re.sub(r"[^\w.]+", "-", f"{spec['network']}-{dataset['name']}")
+    return Collection(
+        name,
+        submissions,
+        _numbers(read_json(paths.FRONT_REPORT / "full.json"), COSTS),
+        partial(model_card.describe, spec, dataset["name"], dataset["classes"]),
+    )
+
+
+def _front() -> Iterator[Submission]:
+    rows = _read_csv(paths.FRONT_REPORT / "front.csv")
+    for row in rows:
+        numbers = _numbers(row, (*COSTS, "macs_fraction", "val_loss", "val_top1", "val_top5"))
+        yield Submission(
+            "front",
+            row["id"],
+            paths.FRONT / row["id"],
+            numbers,
+            {"widths": row["widths"]},
+            model_card.tags(numbers),
+            f"A slice of the supernet, not fine-tuned: {model_card.sentence(numbers)}.",
+        )
+
+
+def _budgets() -> Iterator[Submission]:
+    for name in yaml.safe_load(paths.PARAMS.read_text())["budgets"]:
+        metrics = read_json(paths.EVALUATE / name / "metrics.json")
+        tested = {f"test_{key}": float(value) for key, value in metrics["finetuned"].items()}
+        numbers = {**_numbers(metrics, (*COSTS, "val_top1")), **tested}
+        folder = paths.BUDGETS / name
+        widths = "-".join(map(str, read_json(folder / "spec.json")["widths"].values()))
+        limits = ", ".join(f"{key} ≤ {limit}" for key, limit in metrics["limits"].items())
+        yield Submission(
+            "budget",
+            name,
+            folder,
+            numbers,
+            {"widths": widths, "limits": limits},
+            model_card.tags(numbers),
+            f"Fine-tuned for the budget {name} ({limits}): {model_card.sentence(numbers)}.",
+        )
+
+
+def _numbers(row: Mapping[str, Any], columns: Iterable[str]) -> dict[str, float]:
+    return {column: float(row[column]) for column in columns if row.get(column) not in (None, "")}
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    rows = read(path, lambda text: list(csv.DictReader(text.splitlines())))
+    if not rows:
+        raise DataError(f"{path} has no rows; expected one per model")
+    return rows
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,120 @@
+"""One terminal for many stages: a progress bar for each that runs, their lines above."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from rich import progress as bars
+from rich.console import Console
+from rich.text import Text
+
+from pipelines.terminal.progress import ROOM_FOR_BAR, Progress, fitting
+
+MARKS = {
+    "ran": "[green]✓[/]",
+    "cached": "[dim]✓[/]",
+    "failed": "[red]✗[/]",
+    "interrupted": "[yellow]■[/]",
+}
+
+
+class Display:
+    """Shows running stages on a terminal; without one, or if not enabled, it shows nothing."""
+
+    def __init__(self, stages: Iterable[str], *, enabled: bool = True) -> None:
+        console = Console(highlight=False)
+        self._label_width = max(map(len, stages))
+        self._bars = bars.Progress(
+            bars.SpinnerColumn(style="cyan", finished_text=" "),
+            bars.TextColumn("{task.description}"),
+            bars.TextColumn("{task.fields[title]}"),
+            bars.BarColumn(bar_width=None),
+            bars.TextColumn("{task.fields[position]}"),
+            console=console,
+            expand=True,
+            transient=True,
+            disable=not (enabled and console.is_terminal and not console.is_dumb_terminal),
+        )
+
+    @property
+    def columns(self) -> int | None:
+        """Width that a stage's own lines may take; None if nothing is shown."""
+        if self._bars.disable:
+            return None
+        return max(20, self._bars.console.width - self._label_width - 4)
+
+    @staticmethod
+    def current() -> "Display":
+        """The one that was entered here last; where there is none, one that shows nothing."""
+        return _current.get(None) or Display(["stage"], enabled=False)
+
+    def __enter__(self) -> "Display":
+        self._bars.start()
+        _current.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    @contextmanager
+    def running(self, name: str) -> Iterator["Stage"]:
+        """Show a stage while the block runs, and then its outcome."""
+        stage = Stage(self._bars, f"{name:<{self._label_width}}")
+        try:
+            yield stage
+        finally:
+            stage.close()
+
+
+class Stage:
+    """A stage that is shown while it runs.
+
+    Attributes:
+        outcome: How it ended, a key of `MARKS`; set by whoever runs it.
+    """
+
+    def __init__(self, drawn: bars.Progress, label: str) -> None:
+        self.outcome = "interrupted"
+        self._bars = drawn
+        self._label = label
+        self._started = time.monotonic()
+        self._task = drawn.add_task(label, total=None, title="", position="")
+
+    def line(self, text: str) -> None:
+        """Print a line of the stage's output above the bars."""
+        self._print(f"  {self._label} ", Text(text))
+
+    def progress(self, progress: Progress) -> None:
+        """Move the stage's bar."""
+        position = f"{progress.done}/{progress.total}"
+        if progress.seconds_left is not None:
+            position += f" {clock(progress.seconds_left)} left"
+        room = self._bars.console.width - len(self._label) - len(progress.title) - ROOM_FOR_BAR
+        self._bars.update(
+            self._task,
+            completed=progress.done,
+            total=progress.total,
+            title=progress.title,
+            position=f"{position} {fitting(progress.text, room)}",
+        )
+
+    def close(self) -> None:
+        """Replace the bar by the outcome."""
+        self._bars.remove_task(self._task)
+        took = f" [dim]{clock(time.monotonic() - self._started)}[/]"
+        ending = self.outcome if self.outcome == "cached" else self.outcome + took
+        self._print(f"{MARKS[self.outcome]} {self._label} {ending}")
+
+    def _print(self, *parts: str | Text) -> None:
+        if not self._bars.disable:
+            self._bars.console.print(*parts, sep="", soft_wrap=True)
+
+
+_current: ContextVar[Display] = ContextVar("display")
+
+
+def clock(seconds: float) -> str:
+    """``75`` as ``1:15``."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02}"

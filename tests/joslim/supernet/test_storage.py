@@ -1,0 +1,155 @@
+"""Networks on disk."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_training import spec
+from torch import Tensor, nn
+
+import joslim
+from joslim.errors import CheckpointError
+from joslim.supernet import storage
+from joslim.supernet.storage import (
+    Subnetwork,
+    load_spec,
+    load_subnetwork,
+    load_supernet,
+    save_subnetwork,
+    save_supernet,
+)
+
+OLD = Path(__file__).with_name("saved_by_version_0.1")
+
+
+def images() -> Tensor:
+    return torch.rand(2, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_saved_subnetwork_loads_with_the_same_outputs(tmp_path: Path):
+    torch.manual_seed(0)
+    network = spec().build().eval()
+    widths = network.space.random(torch.Generator().manual_seed(1))
+    save_supernet(tmp_path / "supernet", network, spec())
+    save_subnetwork(tmp_path / "sub", Subnetwork.of(network, spec(), widths, id="w-1"))
+    torch.testing.assert_close(joslim.load(tmp_path / "sub")(images()), network(images(), widths))
+    loaded, loaded_spec = load_supernet(tmp_path / "supernet")
+    assert loaded_spec == spec()
+    assert torch.equal(loaded.eval()(images()), network(images()))
+    again = load_subnetwork(tmp_path / "sub")
+    assert again.provenance == {"id": "w-1"}
+    names = [group.name for group in network.space.groups]
+    assert again.widths == dict(zip(names, widths, strict=True))
+    assert again.attributes["network.conv.out_channels"] == widths[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["torchvision:mobilenet_v2", "torchvision:densenet121", "torchvision:vit_b_16"]
+)
+def test_loading_traces_nothing(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 224 if "vit" in name else 32
+    normalised = {"mean": (0.5,) * 3, "std": (0.2,) * 3}
+    small = spec(network=name, in_channels=3, image_size=size, **normalised)
+    network = small.build().eval()
+    widths = network.space.smallest
+    save_subnetwork(tmp_path, Subnetwork.of(network, small, widths))
+    monkeypatch.setattr("joslim.tracing.trace", None)
+    batch = torch.rand(1, 3, size, size)
+    with torch.no_grad():
+        found, expected = joslim.load(tmp_path)(batch), network(batch, widths)
+    torch.testing.assert_close(found, expected)
+    described = {k: str(m) for k, m in network.extract(widths).named_modules()}
+    assert {k: str(m) for k, m in joslim.load(tmp_path).named_modules()} == described
+
+
+def test_an_own_module_is_saved_and_loaded_without_a_name(tmp_path: Path):
+    def own() -> nn.Module:
+        layers = nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1)
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(8, 10))
+
+    mine = spec(network="mine")
+    network = mine.build(model=own()).eval()
+    widths = network.space.smallest
+    save_subnetwork(tmp_path / "sub", Subnetwork.of(network, mine, widths))
+    save_supernet(tmp_path / "supernet", network, mine)
+    expected = network(images(), widths)
+    torch.testing.assert_close(joslim.load(tmp_path / "sub", own())(images()), expected)
+    loaded, _ = load_supernet(tmp_path / "supernet", own())
+    torch.testing.assert_close(loaded.eval()(images(), widths), expected)
+
+
+def test_networks_saved_by_version_0_1_load():
+    network, old_spec = load_supernet(OLD / "supernet")
+    assert old_spec == spec(mean=(0.3,), std=(0.4,))
+    for name, tensor in network.model.state_dict().items():
+        if tensor.is_floating_point() and name not in ("mean", "std"):
+            counted = torch.arange(tensor.numel()) % 13 / 100 + 0.01
+            assert torch.equal(tensor, counted.view(tensor.shape)), name
+    sub = load_subnetwork(OLD / "subnetwork")
+    assert sub.provenance == {"kind": "budget", "id": "w-1", "budget": "tiny"}
+    assert tuple(sub.widths.values()) == network.space.smallest == (7, 7, 14, 14, 28, 28)
+    expected = network.eval()(images(), network.space.smallest)
+    torch.testing.assert_close(sub.model(images()), expected)
+
+
+def change_spec(folder: Path, **changes: Any) -> None:
+    content = json.loads((folder / "spec.json").read_text())
+    (folder / "spec.json").write_text(json.dumps({**content, **changes}))
+
+
+def test_damaged_networks_are_named(tmp_path: Path):
+    with pytest.raises(CheckpointError, match=r"spec.json cannot be read"):
+        joslim.load(tmp_path)
+    network = spec().build()
+    save_supernet(tmp_path, network, spec())
+    change_spec(tmp_path, format=3)
+    with pytest.raises(CheckpointError, match=r"spec.json is of format 3; expected at most 2"):
+        joslim.load(tmp_path)
+    change_spec(tmp_path, format=2, attributes={"network.conv.out_channels": "16"})
+    with pytest.raises(CheckpointError, match=r"'network.conv.out_channels' is '16'; expected wh"):
+        joslim.load(tmp_path)
+    change_spec(tmp_path, attributes={"network.conv.forward": 16})
+    with pytest.raises(CheckpointError, match=r"the network has no 'network.conv.forward' now"):
+        joslim.load(tmp_path)
+    (tmp_path / "spec.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"is not a network's spec: .*missing 6 required"):
+        joslim.load(tmp_path)
+    (tmp_path / "spec.json").write_text('{"format": 2}')
+    with pytest.raises(CheckpointError, match=r"spec.json lacks widths, attributes, weights.safe"):
+        joslim.load(tmp_path)
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path):
+    network = spec().build()
+    for name in ("smallest", "full"):
+        widths = getattr(network.space, name)
+        save_subnetwork(tmp_path / name, Subnetwork.of(network, spec(), widths))
+    (tmp_path / "full" / storage.WEIGHTS).replace(tmp_path / "smallest" / storage.WEIGHTS)
+    with pytest.raises(CheckpointError, match=r"is not the file that .*spec.json was written with"):
+        joslim.load(tmp_path / "smallest")
+    with pytest.raises(CheckpointError, match=r"full/weights.safetensors cannot be read"):
+        joslim.load(tmp_path / "full")
+
+
+def test_channel_groups_that_no_longer_exist_are_named(tmp_path: Path):
+    network = spec().build()
+    save_supernet(tmp_path, network, spec())
+    content = storage.read_spec(tmp_path)
+    groups = dict(content["widths"])
+    groups["network.gone"] = groups.pop("network.conv")
+    change_spec(tmp_path, widths=groups)
+    with pytest.raises(CheckpointError, match=r"differ in network.conv, network.gone$"):
+        load_supernet(tmp_path)
+    save_subnetwork(tmp_path, Subnetwork.of(network, spec(), network.space.smallest))
+    change_spec(tmp_path, network="resnet14-half")
+    with pytest.raises(CheckpointError, match=r"does not fit .*spec.json: .*Missing key"):
+        joslim.load(tmp_path)
+
+
+def test_the_spec_alone_can_be_read(tmp_path: Path):
+    followed = replace(spec(), min_width=0.5, divisor=2)
+    save_supernet(tmp_path, followed.build(), followed)
+    assert load_spec(tmp_path) == followed

@@ -1,0 +1,157 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+from small_project import Project
+from typer.testing import CliRunner, Result
+
+import joslim
+from pipelines.cli import app
+from pipelines.registry import export
+
+NAME = "joslim-resnet8-toy"
+
+
+@pytest.fixture(autouse=True)
+def _in_project(registered_project: Project) -> Iterator[None]:
+    with registered_project.entered():
+        yield
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+def test_lookup_prints_the_uri_on_a_line_of_its_own() -> None:
+    result = run("lookup", "--budget", "macs=20%")
+    assert result.exit_code == 0
+    assert f"models:/{NAME}/1" in result.stdout.splitlines()
+    assert "80.00%" in result.stdout
+
+
+def test_several_budgets_are_answered_in_their_order() -> None:
+    result = run("lookup", "-b", "macs=100%", "-b", "macs=20%", "-b", "macs=90%,latency=2ms")
+    uris = [line for line in result.stdout.splitlines() if line.startswith("models:/")]
+    assert uris == [f"models:/{NAME}/{version}" for version in (3, 1, 4)]
+
+
+def test_lookup_in_json() -> None:
+    (row,) = json.loads(run("lookup", "--budget", "macs=90%", "--json").stdout)
+    assert row["budget"] == "macs=90%"
+    assert row["uri"] == f"models:/{NAME}/4"
+    assert row["aliases"] == ["budget-tiny"]
+    assert row["kind"] == "budget"
+    assert row["test_top1"] == 0.855
+    assert len(row["widths"]) == 6
+
+
+def test_front_lists_every_version() -> None:
+    result = run("front")
+    assert result.exit_code == 0
+    assert NAME in result.stdout
+    assert [row["id"] for row in json.loads(run("front", "--json").stdout)] == [
+        "w-small",
+        "w-medium",
+        "tiny",
+        "w-full",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lookup", "--budget", "macs=1k"], f"the cheapest in macs is models:/{NAME}/1 with"),
+        (["lookup", "--budget", "flops=1k"], "budget on 'flops'; expected one of macs"),
+        (["lookup", "--budget", "macs=1M", "--model", "x"], f"expected one of: {NAME}"),
+    ],
+)
+def test_expected_errors_are_one_line(arguments: list[str], message: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stdout == ""
+
+
+def test_from_any_directory_without_importing_torch(
+    registered_project: Project, tmp_path: Path
+) -> None:
+    script = (
+        "import sys; from pipelines.cli import app;"
+        "app(['lookup', '--budget', 'macs=20%'], standalone_mode=False);"
+        "assert 'torch' not in sys.modules"
+    )
+    uri = f"sqlite:///{registered_project.root}/mlflow.db"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "MLFLOW_TRACKING_URI": uri},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"models:/{NAME}/1" in done.stdout.splitlines()
+
+
+def test_from_a_folder_inside_the_project(registered_project: Project) -> None:
+    os.chdir(registered_project.root / "models/front")
+    assert run("lookup", "--budget", "macs=20%").exit_code == 0
+
+
+def test_export_to_onnx_equals_the_saved_network(
+    registered_project: Project, tmp_path: Path
+) -> None:
+    output = tmp_path / "tiny.onnx"
+    result = run("export", "--budget", "macs=90%", "--format", "onnx", "--output", str(output))
+    assert result.exit_code == 0, result.output
+    session = onnxruntime.InferenceSession(output)
+    assert [v.shape[0] for v in (*session.get_inputs(), *session.get_outputs())] == ["batch"] * 2
+    images = torch.rand(7, 1, 12, 12)
+    (logits,) = session.run(None, {"images": images.numpy()})
+    expected = joslim.load(registered_project.root / "models/budgets/tiny")(images)
+    torch.testing.assert_close(torch.from_numpy(logits), expected.detach(), atol=1e-4, rtol=0)
+
+
+def test_export_to_pt2_equals_the_saved_network(
+    registered_project: Project, tmp_path: Path
+) -> None:
+    output = tmp_path / "small.pt2"
+    assert run("export", "-b", "macs=20%", "--format", "pt2", "-o", str(output)).exit_code == 0
+    images = torch.rand(3, 1, 12, 12)
+    expected = joslim.load(registered_project.root / "models/front/w-small")(images)
+    torch.testing.assert_close(
+        torch.export.load(output).module()(images), expected, atol=1e-5, rtol=0
+    )
+
+
+def test_export_to_onnx_without_its_packages_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(export, "_ONNX_PACKAGES", ("onnx", "not_installed"))
+    output = tmp_path / "x.onnx"
+    result = run("export", "--budget", "macs=20%", "--format", "onnx", "--output", str(output))
+    assert result.exit_code == 1
+    assert "needs not_installed; run `pip install -e '.[onnx]'` in the checkout" in result.stderr
+    assert not output.exists()
+
+
+def test_export_into_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    output = tmp_path / "nowhere" / "x.pt2"
+    result = run("export", "-b", "macs=20%", "--format", "pt2", "-o", str(output))
+    assert result.exit_code == 1
+    assert f"there is no folder {tmp_path / 'nowhere'}" in result.stderr
+
+
+def test_a_wrong_onnx_file_is_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    output = tmp_path / "x.onnx"
+    result = run("export", "--budget", "macs=20%", "--format", "onnx", "--output", str(output))
+    assert result.exit_code == 1
+    assert "ONNX Runtime differs from PyTorch by" in result.stderr
+    assert not output.exists()

@@ -1,0 +1,249 @@
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+from small_project import Project
+
+import joslim
+from joslim.errors import DataError
+from pipelines import tracking
+from pipelines.registry import registration as registry
+from pipelines.registry.lookup import Entry, current_front, find_model
+from pipelines.registry.records import connect
+from pipelines.stages import register
+
+NAME = "joslim-resnet8-toy"
+
+
+@pytest.fixture
+def project(registered_project: Project, tmp_path: Path) -> Project:
+    """A registered project of one's own; its MLflow files are copied and point to the copy."""
+    target = Project(Path(shutil.copytree(registered_project.root, tmp_path / "project")))
+    rewrite(target.root / "mlflow.db", str(registered_project.root), str(target.root))
+    return target
+
+
+def rewrite(database: Path, old: str, new: str) -> None:
+    columns = (
+        ("experiments", "artifact_location"),
+        ("logged_models", "artifact_location"),
+        ("runs", "artifact_uri"),
+    )
+    with sqlite3.connect(database) as connection:
+        for table, column in columns:
+            connection.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (old, new))
+
+
+def entries(project: Project) -> dict[str, Entry]:
+    with project.entered():
+        records = connect()
+        found = current_front(records, find_model(records, NAME))
+    assert len({entry.id for entry in found}) == len(found)
+    return {entry.id: entry for entry in found}
+
+
+def in_project(project: Project, work: Callable[[MlflowClient], Any]) -> Any:
+    with project.entered():
+        return work(tracking.client())
+
+
+def num_versions(project: Project) -> int:
+    return in_project(project, lambda c: len(c.search_model_versions(f"name = '{NAME}'")))
+
+
+def num_runs(project: Project) -> int:
+    return in_project(project, lambda c: len(c.search_runs([tracking.experiment_id()])))
+
+
+def test_every_model_is_a_version_with_its_numbers(registered_project: Project) -> None:
+    found = entries(registered_project)
+    assert list(found) == ["w-small", "w-medium", "tiny", "w-full"]
+    rows = {row["id"]: row for row in registered_project.rows()}
+    for name in ("w-small", "w-medium", "w-full"):
+        entry, row = found[name], rows[name]
+        assert entry.kind == "front"
+        assert entry.logged.tags["widths"] == row["widths"]
+        for column in ("macs", "params", "memory_bytes", "latency_ms", "val_top1", "val_loss"):
+            assert entry.numbers[column] == float(row[column])
+        assert "test_top1" not in entry.numbers
+    assert found["tiny"].kind == "budget"
+    assert found["tiny"].logged.tags["widths"] == rows["w-medium"]["widths"]
+    assert found["tiny"].aliases == ("budget-tiny",)
+    assert found["tiny"].numbers["val_top1"] == 0.86
+    assert found["tiny"].numbers["test_top1"] == 0.855
+
+
+def test_each_metric_of_a_model_is_logged_once(registered_project: Project) -> None:
+    def check(client: MlflowClient) -> None:
+        for model in client.search_logged_models([tracking.experiment_id()]):
+            keys = [metric.key for metric in model.metrics or ()]
+            assert len(keys) == len(set(keys)) > 5
+
+    in_project(registered_project, check)
+
+
+def test_a_version_holds_the_model_and_what_joslim_loads(
+    registered_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    images = torch.rand(5, 1, 12, 12)
+    for entry in entries(registered_project).values():
+        kind = "budgets" if entry.kind == "budget" else "front"
+        saved = joslim.load(registered_project.root / "models" / kind / entry.id)
+        expected = saved(images).detach()
+        with registered_project.entered():
+            tracking.configure()
+            served = mlflow.pytorch.load_model(entry.uri)
+            predicted = mlflow.pyfunc.load_model(entry.uri).predict(images.numpy())
+            downloaded = joslim.load(registry.download(entry, registry.SUBNETWORK))
+        torch.testing.assert_close(served(images), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(torch.from_numpy(predicted), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(downloaded(images), expected, atol=0, rtol=0)
+        assert served(images[:1]).shape == (1, 10)
+        signature = mlflow.models.get_model_info(entry.uri).signature
+        assert signature.inputs.inputs[0].shape == (-1, 1, 12, 12)
+        assert signature.outputs.inputs[0].shape == (-1, 10)
+        assert signature.inputs.inputs[0].type == np.float32
+
+
+def test_registering_again_changes_nothing_and_does_not_import_torch(project: Project) -> None:
+    written = (project.root / "reports/registered.json").read_bytes()
+    versions, runs = num_versions(project), num_runs(project)
+    script = (
+        "import sys; from pipelines.stages import register; register.main();"
+        "assert 'torch' not in sys.modules"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+    subprocess.run([sys.executable, "-c", script], cwd=project.root, env=environment, check=True)
+    assert (project.root / "reports/registered.json").read_bytes() == written
+    assert (num_versions(project), num_runs(project)) == (versions, runs)
+
+
+def test_a_lost_database_is_filled_again(project: Project) -> None:
+    before = json.loads((project.root / "reports/registered.json").read_text())
+    (project.root / "mlflow.db").unlink()
+    shutil.rmtree(project.root / "mlruns")
+    assert project.register() == before["versions"]
+    assert list(entries(project)) == ["w-small", "w-medium", "tiny", "w-full"]
+
+
+def test_a_deleted_registered_model_is_filled_again_without_another_export(
+    project: Project,
+) -> None:
+    models = {entry.logged.model_id for entry in entries(project).values()}
+    in_project(project, lambda client: client.delete_registered_model(NAME))
+    project.register()
+    assert {entry.logged.model_id for entry in entries(project).values()} == models
+
+
+def test_a_deleted_version_is_registered_again(project: Project) -> None:
+    gone = entries(project)["w-small"]
+    in_project(project, lambda client: client.delete_model_version(NAME, gone.version))
+    assert "w-small" not in entries(project)
+    project.register()
+    assert entries(project)["w-small"].version > gone.version
+
+
+def test_lost_files_are_logged_again_and_the_broken_version_goes(project: Project) -> None:
+    broken = entries(project)["w-medium"]
+    shutil.rmtree(broken.logged.location)
+    project.register()
+    mended = entries(project)["w-medium"]
+    assert mended.logged.model_id != broken.logged.model_id
+    assert (Path(mended.logged.location) / "data/model.pt2").is_file()
+    assert num_versions(project) == 4
+
+
+def test_a_changed_budget_moves_its_alias_and_only_adds_its_model(project: Project) -> None:
+    before = entries(project)
+    shutil.rmtree(project.root / "models/budgets/tiny")
+    project.add_budget("tiny", "w-small", val_top1=0.83, limits={"macs": "30%"})
+    project.register()
+    after = entries(project)
+    assert after["tiny"].version == 5
+    assert after["tiny"].aliases == ("budget-tiny",)
+    for name in ("w-small", "w-medium", "w-full"):
+        assert after[name].version == before[name].version
+    model = in_project(project, lambda c: c.get_model_version_by_alias(NAME, "budget-tiny"))
+    assert int(model.version) == 5
+
+
+def test_a_removed_budget_leaves_neither_alias_nor_model_in_the_front(project: Project) -> None:
+    project.add_budget("large", "w-full", val_top1=0.92, limits={"macs": "100%"})
+    (project.root / "params.yaml").write_text("budgets: {tiny: {macs: 50%}, large: {macs: 100%}}\n")
+    project.register()
+    assert entries(project)["large"].aliases == ("budget-large",)
+    (project.root / "params.yaml").write_text("budgets: {large: {macs: 100%}}\n")
+    project.register()
+    assert "tiny" not in entries(project)
+    model = in_project(project, lambda client: client.get_registered_model(NAME))
+    assert list(model.aliases) == ["budget-large"]
+
+
+def test_a_new_front_replaces_the_old_one_in_lookups(project: Project) -> None:
+    before = entries(project)
+    rows = project.rows()
+    rows[0]["val_top1"] = "0.79"
+    project.write_rows(rows)
+    project.register()
+    after = entries(project)
+    assert after["w-small"].numbers["val_top1"] == 0.79
+    assert after["w-small"].version > before["w-small"].version
+    assert after["w-full"].version == before["w-full"].version
+    assert num_versions(project) == 5
+
+
+def test_an_interruption_halfway_is_continued(
+    project_files: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = project_files.copy(tmp_path / "project")
+
+    def interrupted(items: Any, *_: object) -> Any:
+        yield from items[:2]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(register, "track", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            project.register()
+    assert num_versions(project) == 2
+    project.register()
+    assert num_versions(project) == 4
+    assert list(entries(project)) == ["w-small", "w-medium", "tiny", "w-full"]
+
+
+def test_a_person_finds_the_front_in_the_description(registered_project: Project) -> None:
+    model = in_project(registered_project, lambda client: client.get_registered_model(NAME))
+    rows = [
+        [cell.removesuffix("&emsp;") for cell in line.split("|")[1:-1]]
+        for line in model.description.splitlines()
+        if line.startswith("|")
+    ]
+    assert rows[0][:3] == ["version", "budget", "macs"]
+    assert [row[0] for row in rows[2:]] == ["1", "2", "4", "3"]
+    assert rows[4][1] == "**tiny**"
+    assert rows[4][-2:] == ["86.00%", "85.50%"]
+    assert f"models:/{NAME}@budget-tiny" in model.description
+    assert "N×1×12×12" in model.description
+    assert "class 0, class 1" in model.description
+    version = in_project(registered_project, lambda c: c.get_model_version(NAME, "4"))
+    assert version.description.startswith("Fine-tuned for the budget tiny (macs ≤ 50%): ")
+    assert version.tags["test_top1"] == "85.50%"
+
+
+def test_what_is_missing_is_named(project_files: Project, tmp_path: Path) -> None:
+    project = project_files.copy(tmp_path / "project")
+    (project.root / "reports/evaluate/tiny/metrics.json").unlink()
+    with pytest.raises(DataError, match=r"^reports/evaluate/tiny/metrics\.json cannot be read"):
+        project.register()
