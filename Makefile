@@ -1,5 +1,4 @@
-# make run   the whole pipeline, from raw images to registered models
-# make test  linters, types and all tests
+# `make` alone prints its targets.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -13,20 +12,29 @@ APT := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: run test environment dev-environment data browser lock clean
+.DEFAULT_GOAL := help
+.PHONY: help run test docs environment dev-environment data browser lock clean
 
-run: environment data
+help:  ## print this
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 23
+
+run: environment data  ## the whole pipeline, from raw images to registered models
 	$(BIN)/python -m pipelines.flow
 
-test: dev-environment browser
+test: dev-environment browser  ## linters, types, the documentation and all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/zensical build --strict
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-environment: $(VENV)/.run
-dev-environment: $(VENV)/.dev
+docs: dev-environment  ## the documentation, as pages in .site
+	$(BIN)/zensical build --strict
+	@echo "open .site/index.html"
+
+environment: $(VENV)/.run  ## .venv with what the pipeline needs, pinned
+dev-environment: $(VENV)/.dev  ## … and with what development needs
 
 $(VENV)/.run: requirements.lock pyproject.toml
 	@echo "Installing the environment into $(VENV) (a few minutes, once) ..."
@@ -58,10 +66,9 @@ browser:
 			|| echo "not available; tests that need a browser will be skipped"; \
 	fi
 
-# Pins what a fresh environment resolves to today.
-lock:
+lock:  ## pin what a fresh environment resolves to today
 	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
-	$(PIP) setuptools .
+	$(PIP) setuptools '.[pipeline]'
 	echo "# Everything that the pipeline imports, pinned; made by \`make lock\`." > requirements.lock
 	$(BIN)/python -m pip freeze --all --exclude joslim --exclude pip >> requirements.lock
 	$(PIP) ".[dev]"
@@ -72,5 +79,5 @@ lock:
 	} > requirements-dev.lock
 	rm -rf $(VENV)
 
-clean:
-	rm -rf $(VENV) data models reports .joslim mlflow.db mlruns
+clean:  ## remove the environment and all that runs have made
+	rm -rf $(VENV) .site data models reports .joslim mlflow.db mlruns

@@ -1,7 +1,7 @@
 """Public classifiers as slimmable networks: what can move, and whether costs are exact.
 
-`python -m benchmarks.networks` prints the tables of docs/networks.md and writes them there: all of
-torchvision's networks, and one of each of timm's families if timm is installed. It needs no
+`python -m benchmarks.networks` prints the tables of docs/results/networks.md and writes them there:
+all of torchvision's networks, and one of each of timm's families if timm is installed. It needs no
 weights: networks are built, traced and run on the meta device, torchvision's at 224 × 224 pixels,
 timm's at the size of their configuration. `benchmarks.speed`, `benchmarks.latency` and
 `benchmarks.rounding` follow, which need an idle machine and also run by themselves.
@@ -25,7 +25,7 @@ import joslim
 from benchmarks import latency, rounding, speed
 
 NUM_WIDTHS = 20
-TABLE = Path(__file__).parent.parent / "docs" / "networks.md"
+TABLE = Path(__file__).parent.parent / "docs" / "results" / "networks.md"
 END = "<!-- end -->"
 
 TIMM = (

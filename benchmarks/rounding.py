@@ -2,8 +2,9 @@
 
     python -m benchmarks.rounding
 
-draws docs/rounding.png and prints how the latency of unrounded sub-networks compares with that of
-rounded ones at equal MACs. All sub-networks of a network run in turns, in a new order each round.
+draws docs/results/rounding.png and prints how the latency of unrounded sub-networks compares with
+that of rounded ones at equal MACs. All sub-networks of a network run in turns, in a new order each
+round.
 """
 
 import random
@@ -26,7 +27,7 @@ COLORS = {1: "orange", 8: "blue", 16: "teal"}
 
 WIDTH_MULTS = np.linspace(0.25, 1.0, 49)
 ROUNDS = 9
-PICTURE = Path(__file__).parent.parent / "docs" / "rounding.png"
+PICTURE = Path(__file__).parent.parent / "docs" / "results" / "rounding.png"
 
 Points = list[tuple[float, float]]
 """Millions of MACs and milliseconds, by rising MACs."""

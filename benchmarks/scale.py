@@ -1,4 +1,4 @@
-"""What MobileNetV2 on ImageNet would take on many GPUs: the tables of ``docs/scale.md``.
+"""What MobileNetV2 on ImageNet would take on many GPUs: the tables of ``docs/guides/scale.md``.
 
     python -m benchmarks.scale
 

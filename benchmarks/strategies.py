@@ -10,7 +10,7 @@ stage ``finetune``. Strategies that learn nothing while training train once for 
 best is decided on ``val``; accuracies are of ``test``. Every finished case is a file in
 ``benchmarks/results/strategies`` and is not run again; an unfinished one continues from its
 checkpoint. Several of these commands may run side by side. ``--table`` only prints the table and
-draws the picture, ``docs/strategies.png``.
+draws the picture, ``docs/results/strategies.png``.
 """
 
 import argparse

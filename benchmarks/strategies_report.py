@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from joslim import pareto
 from pipelines.pictures.style import COST_NAMES, PALETTE, save, styled
 
-PICTURE = Path("docs/strategies.png")
+PICTURE = Path("docs/results/strategies.png")
 FRACTIONS = (0.25, 0.5, 0.75)
 """Of the full network's cost."""
 

@@ -40,7 +40,7 @@ RESULTS = Path(__file__).parent / "results" / "synthetic.json"
 GROUPS = (12, 24, 60)
 SEEDS = (0, 1, 2)
 METHODS = ("random", "joslim", "tpe", "qlognehvi")
-OBSERVATIONS, INITIAL, TOGETHER = 100, 20, 2
+OBSERVATIONS, INITIAL, PER_ROUND = 100, 20, 2
 CHANNELS, SMALLEST, DIVISOR = 128, 53, 4
 NOISE = 0.002
 """Standard deviation of an observed loss; losses run from about 0 to 1."""
@@ -130,7 +130,7 @@ def _strategy(problem: Problem, seed: int, method: str) -> list[Widths]:
         method, space=problem.space, cost=problem.cost, seed=seed, num_initial=INITIAL
     )
     while strategy.num_asked < OBSERVATIONS:
-        for widths in [strategy.ask() for _ in range(TOGETHER)]:
+        for widths in [strategy.ask() for _ in range(PER_ROUND)]:
             strategy.tell(widths, problem.observe(widths))
     return strategy.history.widths
 
@@ -158,7 +158,7 @@ def _botorch(problem: Problem, seed: int, method: str) -> list[Widths]:
 
 
 def _hypervolume_improvement(X: Tensor, Y: Tensor) -> Tensor:
-    """BoTorch's proposal ``(TOGETHER, d)`` after ``Y (n, 2)``, maximised, at ``X (n, d)``."""
+    """BoTorch's proposal ``(PER_ROUND, d)`` after ``Y (n, 2)``, maximised, at ``X (n, d)``."""
     model = ModelListGP(
         *(SingleTaskGP(X, y, outcome_transform=Standardize(1)) for y in Y.split(1, dim=1))
     )
@@ -169,7 +169,7 @@ def _hypervolume_improvement(X: Tensor, Y: Tensor) -> Tensor:
     d = X.shape[1]
     bounds = torch.tensor([[0.0] * d, [1.0] * d], dtype=torch.float64)
     asked, _ = optimize_acqf(
-        improvement, bounds, q=TOGETHER, num_restarts=4, raw_samples=128, sequential=True
+        improvement, bounds, q=PER_ROUND, num_restarts=4, raw_samples=128, sequential=True
     )
     return asked
 

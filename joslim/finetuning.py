@@ -23,7 +23,7 @@ VAL_BATCH = 512
 
 @dataclass(frozen=True)
 class FinetuneStep:
-    """What happened in one step.
+    """What happened in one step of fine-tuning.
 
     Attributes:
         step: Steps done, from 1.

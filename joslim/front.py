@@ -30,6 +30,9 @@ BATCH = 512
 MODELS_IN_MEMORY = 16
 """Sub-networks that are recalibrated in one pass over the images."""
 
+Source = Literal["smallest", "full", "visited", "proposed"]
+"""How a candidate was found: visited in training, or proposed afterwards."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -39,13 +42,13 @@ class Candidate:
         widths: Channels per group.
         cost: Its objective, in the unit of the strategy's cost.
         measurement: On the validation images.
-        source: ``smallest``, ``full``, ``visited`` in training, or ``proposed`` afterwards.
+        source: How they were found.
     """
 
     widths: Widths
     cost: float
     measurement: Measurement
-    source: Literal["smallest", "full", "visited", "proposed"]
+    source: Source
 
 
 class Subnetworks:
@@ -78,16 +81,16 @@ class Subnetworks:
         return models
 
     def measure(self, model: nn.Module, images: Images) -> Measurement:
-        """The results of one of `get_all` on ``images``, in float32."""
+        """Measure one of these sub-networks on ``images``, in float32."""
         return measure(model, images.batches(BATCH, self.device))
 
     def held_out(self, num_images: int) -> Tensor:
-        """The images by which training measures widths, where the supernet now is as well."""
+        """The images by which training measures widths, on the device; the supernet moves there."""
         self.network.to(self.device)
         return unit_range(self._train.subset(slice(num_images)).in_memory().images, self.device)
 
     def latencies_ms(self, widths_list: Sequence[Widths]) -> list[float]:
-        """Measured on the CPU on one image, in the memory format in which models are served."""
+        """Median milliseconds per image on one CPU thread, in the layout of served models."""
         image = torch.rand(1, *self._calibration.images.shape[1:])
         models = [self.network.extract(widths).cpu() for widths in widths_list]
         return [round(latency, 4) for latency in latencies_ms(models, image)]
@@ -103,7 +106,7 @@ def extract_front(
     calibration_images: int = 2048,
     refresh_images: int = 512,
 ) -> list[Candidate]:
-    """Measure candidates of a trained network; the non-dominated ones, cheapest first.
+    """Extract the front of a trained network: the candidates that no other one dominates.
 
     Args:
         network: As `joslim.training.Trainer` leaves it.
@@ -113,6 +116,9 @@ def extract_front(
         num_proposals: As for `measure_candidates`.
         calibration_images: Training images for batch-norm statistics.
         refresh_images: As for `measure_candidates`.
+
+    Returns:
+        Measured candidates, cheapest first.
     """
     subnetworks = Subnetworks(network, train, calibration_images)
     measured = measure_candidates(
@@ -147,8 +153,9 @@ def measure_candidates(
             those losses by.
     """
     space = strategy.space
-    sources = {space.smallest: "smallest", space.full: "full"}
-    sources |= {w: "visited" for w in _best_visited(strategy) if w not in sources}
+    sources: dict[Widths, Source] = {space.smallest: "smallest", space.full: "full"}
+    for widths in _best_visited(strategy):
+        sources.setdefault(widths, "visited")
     positions = torch.linspace(0, 1, num_proposals + 2)[1:-1].tolist()
     targets = [strategy.target_cost(position) for position in positions]
     if not strategy.search_after_training:
@@ -158,7 +165,7 @@ def measure_candidates(
 
     def candidate(widths: Widths, model: nn.Module) -> Candidate:
         measurement = subnetworks.measure(model, val)
-        return Candidate(widths, strategy.cost(widths), measurement, sources[widths])  # type: ignore[arg-type]
+        return Candidate(widths, strategy.cost(widths), measurement, sources[widths])
 
     unmeasured = list(sources)
     while unmeasured:
@@ -177,7 +184,7 @@ def measure_candidates(
 
 
 def cheapest_first(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """By cost; of one cost, by loss."""
+    """The candidates sorted by cost, and those of one cost by loss."""
     return sorted(candidates, key=lambda c: (c.cost, c.measurement.loss))
 
 
@@ -193,7 +200,7 @@ def front_mask(candidates: Sequence[Candidate], strategy: Strategy) -> list[bool
 
 
 def hypervolume(front: Sequence[Candidate], strategy: Strategy) -> float:
-    """Of error and of cost as a fraction of the full network's, below (1, 1); in [0, 1]."""
+    """Area that a front dominates: error, and cost relative to the full network's; in [0, 1]."""
     errors = torch.tensor([1 - c.measurement.top1 for c in front], dtype=torch.float64)
     fractions = torch.tensor([c.cost / strategy.cost.full for c in front], dtype=torch.float64)
     return pareto.hypervolume(errors, fractions, (1.0, 1.0))

@@ -1,4 +1,4 @@
-"""The pipeline around `joslim`: one module per stage, MLflow, DVC and Prefect."""
+"""The pipeline around `joslim`: stages, Prefect flow, MLflow tracking and registry."""
 
 import os
 

@@ -56,7 +56,7 @@ def main() -> None:
 
 
 class Study:
-    """Ask/tell around Hyperopt. Replaying the finished trials restores its state."""
+    """A search by Hyperopt, by ask and tell; it continues from the trials that are finished."""
 
     def __init__(self, params: Params, file: Path) -> None:
         self.file = file

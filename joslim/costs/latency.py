@@ -110,7 +110,7 @@ def _load_or_measure(network: SlimmableNetwork, cache: Path) -> dict[str, Any]:
 
 
 def device() -> str:
-    """What a table is valid for."""
+    """The device that latencies measured now are valid for: processor, versions, threads."""
     return f"{processor()}, torch {torch.__version__}, 1 thread"
 
 

@@ -30,7 +30,7 @@ class Augmentation:
     lighting: float = 0.0
 
     def for_one(self, image_size: int) -> v2.Transform | None:
-        """What is done to one image after the other: crop, jitter, lighting; None if nothing.
+        """The augmentation of single images: crop, jitter, lighting; None if there is none.
 
         It takes uint8 ``(channels, height, width)``, cropped to ``image_size`` pixels if there is a
         crop, and draws from PyTorch's default generator.
@@ -45,7 +45,7 @@ class Augmentation:
         return v2.Compose(steps) if steps else None
 
     def for_all(self, images: Tensor, part: slice, generator: torch.Generator) -> Tensor:
-        """What is done to all images at once: shift and mirror.
+        """The augmentation of a whole batch: shift and mirror.
 
         Args:
             images: uint8, ``(n, channels, height, width)``.

@@ -48,7 +48,7 @@ CIFAR = {
 
 
 def cifar_classes(source: str, path: Path | None) -> tuple[str, ...]:
-    """Class names, from their file.
+    """Class names of CIFAR-10 or CIFAR-100, from their file.
 
     Raises:
         DataError: If it is missing or does not hold one name per class.

@@ -83,7 +83,7 @@ class FileImages:
         return (pil_to_tensor(self.decode(i)) for i in indices.tolist())
 
     def content(self, index: int) -> bytes:
-        """The encoded image.
+        """The bytes of one image as they are encoded in its file.
 
         Raises:
             DataError: If its file is missing or ends before the image does, with its name.
@@ -109,7 +109,7 @@ class FileImages:
         return decode(self.root / self.names[index], self.channels, io.BytesIO(self.content(index)))
 
     def in_memory(self) -> ImageSet:
-        """All images decoded.
+        """An image set in memory with all images decoded.
 
         Raises:
             DataError: If a file is missing or damaged, with its name.
@@ -122,7 +122,7 @@ class FileImages:
         return ImageSet(images, self.labels)
 
     def kept(self) -> "ImageSet | FileImages":
-        """In memory if they fit, as it pays where they are passed over again and again."""
+        """The images decoded in memory if they fit, for passing over them again and again."""
         fit = fit_in_memory(len(self), self.channels, self.image_size)
         return self.in_memory() if fit else self
 

@@ -5,7 +5,7 @@ MEMORY_LIMIT = 4 * 2**30
 
 
 def decoded_bytes(num_images: int, channels: int, image_size: int) -> int:
-    """Of so many square images."""
+    """Bytes that so many square images take in memory."""
     return num_images * channels * image_size**2
 
 

@@ -49,11 +49,11 @@ class ImageSet:
         return iter(self.images[indices])
 
     def in_memory(self) -> "ImageSet":
-        """Itself."""
+        """Itself, as its images are in memory already."""
         return self
 
     def kept(self) -> "ImageSet":
-        """Itself."""
+        """Itself, as its images are in memory already."""
         return self
 
     def batches(

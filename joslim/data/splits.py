@@ -19,7 +19,7 @@ class Splits:
     test: Images
 
     def items(self) -> list[tuple[str, Images]]:
-        """Names and image sets."""
+        """The splits with their names."""
         return [(field.name, getattr(self, field.name)) for field in fields(self)]
 
 

@@ -38,7 +38,7 @@ def read_checked(sets: Sequence[FileImages]) -> list[Images]:
 
 
 def for_each(count: int, read: Callable[[int], None], thing: str) -> None:
-    """``read`` each of so many things, in parallel.
+    """Call ``read`` for each of so many things, in parallel.
 
     Args:
         count: Of the things.

@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 
 
 def prefetched(make: Callable[[Key], Item], keys: Iterable[Key]) -> Iterator[Item]:
-    """``make(key)`` of every key, in order; the next ones are worked on meanwhile.
+    """Yield ``make(key)`` of every key, in order, while worker processes make the next ones.
 
     PyTorch's default generator is left as it is.
 

@@ -40,12 +40,12 @@ def process_group() -> Iterator[None]:
 
 
 def world_size() -> int:
-    """Number of processes."""
+    """Number of processes in the group."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this is, from 0."""
+    """The number of this process in the group, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -82,5 +82,5 @@ def data_parallel(network: nn.Module) -> nn.Module:
 
 
 def no_sync(network: nn.Module) -> AbstractContextManager[None]:
-    """For a backward pass that others will follow before the optimiser's step."""
+    """Leave gradients unaveraged in this context, as another backward pass will follow."""
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()

@@ -8,7 +8,7 @@ import torch
 
 
 def processor() -> str:
-    """Its name, as far as the system tells."""
+    """Name of the processor, as far as the system tells."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -7,7 +7,7 @@ _ONEDNN_BLOCK = 8
 
 
 def fast_memory_format(model: nn.Module) -> torch.memory_format:
-    """Channels last, which is faster on CPUs and GPUs alike, unless it would compute wrongly.
+    """The memory layout to train in: channels last, unless that would compute wrongly.
 
     On CPUs without AVX-512 the weight gradient of a strided 1 × 1 convolution with fewer than 8
     input channels is wrong, or crashes, in that layout (oneDNN issue 6035).

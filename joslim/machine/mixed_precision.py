@@ -18,12 +18,13 @@ def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextMan
 def suited_to_autocast(
     network: nn.Module, device: torch.device, precision: torch.dtype
 ) -> nn.Module:
-    """A twin of ``network`` without what is slow in ``precision``; ``network`` if nothing is.
+    """A twin of ``network`` whose convolutions are fast in ``precision``.
 
-    It shares all parameters and buffers with ``network``. On CPUs, oneDNN's gradients of strided
-    depthwise convolutions are far slower in bfloat16 than in float32. That they stay in float32
-    takes a quarter off the step of `mobilenet_v2` (``python -m benchmarks.training``).
-    Convolutions that a network calls as functions are not looked at.
+    It shares all parameters and buffers with ``network``, and is ``network`` itself where nothing
+    is replaced. On CPUs, oneDNN's gradients of strided depthwise convolutions are far slower in
+    bfloat16 than in float32. That they stay in float32 takes a quarter off the step of
+    `mobilenet_v2` (``python -m benchmarks.training``). Convolutions that a network calls as
+    functions are not looked at.
     """
     if device.type != "cpu" or precision == torch.float32:
         return network

@@ -97,7 +97,7 @@ class Strategy(ABC):
 
     @property
     def largest_cost(self) -> float:
-        """That of the full network, narrowed evenly until it keeps to the limits."""
+        """The largest cost within the limits, by even narrowing; a fraction of the full one."""
         return self.cost.fraction(self._within_limits(self.space.full))
 
     def target_cost(self, position: float) -> float:
@@ -122,7 +122,7 @@ class Strategy(ABC):
         return pareto.hypervolume(self.history.losses / worst_loss, spent, (1.0, 1.0))
 
     def keeps_limits(self, widths: Widths) -> bool:
-        """Whether no limit is broken."""
+        """Whether ``widths`` break no limit."""
         return all(limited(widths) <= most for limited, most in self.limits)
 
     def excess(self, counts: Tensor) -> Tensor:

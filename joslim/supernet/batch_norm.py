@@ -47,16 +47,16 @@ def recalibrate_batchnorm(models: Sequence[nn.Module], batches: Iterable[Tensor]
 
     Source: Yu and Huang, Universally Slimmable Networks, 2019, section 3.4.
     """
-    together = nn.ModuleList(models)
-    norms = [module for module in together.modules() if isinstance(module, _BatchNorm)]
+    all_models = nn.ModuleList(models)
+    norms = [module for module in all_models.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
-    with batch_statistics(together, track=True):
+    with batch_statistics(all_models, track=True):
         for images in batches:
             for model in models:
                 model(images)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    together.eval()
+    all_models.eval()

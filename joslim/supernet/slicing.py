@@ -13,7 +13,7 @@ from joslim.widths import Widths
 
 
 def tensor_at(model: nn.Module, name: str) -> Tensor:
-    """The parameter or buffer of that name."""
+    """The parameter or buffer called ``name``."""
     path, _, leaf = name.rpartition(".")
     return getattr(model.get_submodule(path), leaf)
 

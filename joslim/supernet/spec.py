@@ -42,7 +42,7 @@ class NetworkSpec:
     def build(
         self, weights: str | None = None, *, model: nn.Module | None = None
     ) -> SlimmableNetwork:
-        """The supernet; takes images in [0, 1].
+        """Build the supernet, which takes images in [0, 1].
 
         Args:
             weights: Pretrained ones, as `joslim.networks.create` takes them; None: fresh ones.
@@ -74,12 +74,12 @@ class NetworkSpec:
         return make_traceable(self._classifier(None, model), self._leaves)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values for `from_json`."""
+        """The spec as JSON values, for `from_json`."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "NetworkSpec":
-        """What `to_json` made.
+        """The spec that `to_json` gave as JSON values.
 
         Raises:
             CheckpointError: If a field is missing or unknown.

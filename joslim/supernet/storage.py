@@ -68,7 +68,7 @@ class Subnetwork:
 
 
 def save_supernet(path: Path, network: SlimmableNetwork, spec: NetworkSpec) -> None:
-    """Save all shared weights."""
+    """Save a supernet: all shared weights and its spec."""
     widths = _by_name(network, network.space.full)
     _save(path, Subnetwork(network.model, spec, widths, {}, {"kind": "supernet"}))
 
@@ -76,7 +76,7 @@ def save_supernet(path: Path, network: SlimmableNetwork, spec: NetworkSpec) -> N
 def load_supernet(
     path: Path, model: nn.Module | None = None
 ) -> tuple[SlimmableNetwork, NetworkSpec]:
-    """Load what `save_supernet` saved.
+    """Load a supernet that `save_supernet` saved.
 
     Args:
         path: Its folder.

@@ -21,7 +21,7 @@ TOLERANCE = 1e-9
 
 
 class Slimmable(Protocol):
-    """What is verified: `joslim.supernet.network.SlimmableNetwork`."""
+    """What verification needs of a slimmable network."""
 
     model: nn.Module
     trace: NetworkTrace

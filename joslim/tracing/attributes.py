@@ -52,7 +52,7 @@ class Attribute(int):
 
     @property
     def key(self) -> tuple[str, str]:
-        """What names the attribute in the network."""
+        """Path of the module and name of the attribute."""
         return self.module, self.name
 
     def __floordiv__(self, other: Any) -> Any:

@@ -23,7 +23,7 @@ from joslim.tracing.rewrites.attention import SelfAttention
 
 @dataclass(frozen=True)
 class Shape:
-    """What is known of a tensor that an operation gave."""
+    """The sizes of a tensor that an operation gave."""
 
     sizes: tuple[int, ...]
 

@@ -27,7 +27,7 @@ class Cluster:
     async def run(
         self, task: Task[..., Any], parameters: Mapping[str, Any], wait_for: Sequence[State]
     ) -> State:
-        """How ``task`` ended; a worker that has begun it ends it even if this is cancelled."""
+        """Run ``task`` on a worker, which ends what it has begun even if this is cancelled."""
         submitted = self._runner.submit(
             task,
             dict(parameters),
@@ -43,7 +43,7 @@ class Cluster:
 
 @contextmanager
 def cluster() -> Iterator[Cluster | None]:
-    """That of the scheduler at ``DASK_SCHEDULER_ADDRESS``; None if the variable is not set.
+    """The cluster of the scheduler at ``DASK_SCHEDULER_ADDRESS``; None without that variable.
 
     Raises:
         JoslimError: If prefect-dask is not installed, or no scheduler answers.

@@ -36,7 +36,7 @@ class Mark:
 
     @property
     def place(self) -> tuple[float, float]:
-        """Cost and error in percent."""
+        """Where to mark the model: cost and error in percent."""
         return self.cost, 100 * (1 - self.val_top1)
 
 

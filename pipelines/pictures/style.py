@@ -75,7 +75,7 @@ _MOST_WITH_GAPS = 50
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """For everything that draws or saves."""
+    """Matplotlib's settings for all pictures, while one is drawn or saved."""
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         # A page's own fonts have the letters of all languages.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
@@ -84,7 +84,7 @@ def styled() -> Iterator[None]:
 
 @styled()
 def save(figure: Figure, path: Path) -> None:
-    """As a PNG on white, sharp at the width of a README."""
+    """Save a figure as a PNG on white, sharp at the width of a README."""
     figure.savefig(path, dpi=200, facecolor="white", metadata={"Software": None})
 
 

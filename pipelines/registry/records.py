@@ -78,13 +78,13 @@ class Query:
 
     @property
     def filter_string(self) -> str:
-        """For MLflow's search of logged models."""
+        """The filter in the syntax of MLflow's search of logged models."""
         limits = (f"metrics.{name} <= {limit:.6f}" for name, limit in self.limits.items())
         return " AND ".join([f"tags.front = '{self.front}'", *limits])
 
     @property
     def order_by(self) -> list[dict[str, Any]]:
-        """For MLflow's search of logged models."""
+        """The order in the syntax of MLflow's search of logged models."""
         return [{"field_name": f"metrics.{name}", "ascending": up} for name, up in self.order]
 
 

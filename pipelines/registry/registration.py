@@ -49,7 +49,7 @@ class Submission:
 
     @cached_property
     def digest(self) -> str:
-        """What makes two submissions the same: files, numbers and place."""
+        """SHA-256 of files, numbers and name: the same for the same submission."""
         files = [self.folder / "weights.safetensors", self.folder / "spec.json"]
         parts = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
         numbers = json.dumps(dict(self.numbers), sort_keys=True)
@@ -62,7 +62,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class Collection:
-    """All that a registered model shall hold now.
+    """Everything that a registered model shall hold after registration.
 
     Attributes:
         name: The registered model's.
@@ -77,18 +77,18 @@ class Collection:
 
     @cached_property
     def front(self) -> str:
-        """Names this set of submissions."""
+        """Name of this set of submissions, by their digests."""
         return _digest(submission.digest for submission in self.submissions)[:16]
 
     @property
     def tags(self) -> dict[str, str]:
-        """The registered model's, the decisive one last."""
+        """Tags of the registered model, the decisive one last."""
         full = {f"full_{column}": f"{cost:.15g}" for column, cost in self.full.items()}
         return {**full, "current_front": self.front}
 
     @property
     def aliases(self) -> dict[str, str]:
-        """Digest per alias."""
+        """The digest of the submission that each alias shall point to."""
         return {s.alias: s.digest for s in self.submissions if s.alias}
 
 

@@ -70,12 +70,12 @@ class Model:
 
     @property
     def command(self) -> str:
-        """Finds the best model within the budget's limits."""
+        """The command that finds the best model within the budget's limits."""
         limits = ",".join(f"{name}={limit}" for name, limit in self.metrics["limits"].items())
         return f"joslim lookup {self.of} --budget {shlex.quote(limits)}"
 
     def mark(self, objective: str, front: pd.DataFrame, full_cost: float) -> Mark:
-        """For pictures of the ``front``; costs are the objective's, in full ``full_cost``."""
+        """The model's mark in pictures of the ``front``; ``full_cost`` is the full network's."""
         limits = parse_limits(self.metrics["limits"])
         same = (limit for limit in limits if limit.quantity.name == objective)
         return Mark(
@@ -120,7 +120,7 @@ class Inputs:
 
     @classmethod
     def load(cls) -> "Inputs":
-        """Read it.
+        """Read what the stages before have written.
 
         Raises:
             DataError: If a file is missing or damaged.

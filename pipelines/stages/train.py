@@ -100,7 +100,7 @@ def train(params: Params, info: DataInfo) -> None:
 
 
 def training_key(params: Params, info: DataInfo) -> str:
-    """Names the checkpoint: the same for all runs that would train the same weights.
+    """Name of the checkpoint's folder, the same for all runs that would train the same weights.
 
     So it follows from parameters, data, and code: the library's, that of this stage, and of the
     user's own network.

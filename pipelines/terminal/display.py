@@ -46,7 +46,7 @@ class Display:
 
     @staticmethod
     def current() -> "Display":
-        """The one that was entered here last; where there is none, one that shows nothing."""
+        """The display in use; where there is none, one that shows nothing."""
         return _current.get(None) or Display(["stage"], enabled=False)
 
     def __enter__(self) -> "Display":
@@ -115,6 +115,6 @@ _current: ContextVar[Display] = ContextVar("display")
 
 
 def clock(seconds: float) -> str:
-    """``75`` as ``1:15``."""
+    """Seconds as minutes and seconds: ``75`` as ``1:15``."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02}"

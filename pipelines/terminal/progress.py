@@ -27,7 +27,7 @@ _RECORD = "@progress "
 
 @dataclass(frozen=True)
 class Progress:
-    """How far something is.
+    """How far a piece of work is.
 
     Attributes:
         title: What the work is.

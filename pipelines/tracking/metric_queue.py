@@ -35,7 +35,7 @@ class MetricQueue(Generic[Item]):
         self._thread = threading.Thread(target=self._send_often, daemon=True)
 
     def add(self, items: Sequence[Item]) -> None:
-        """Send them soon."""
+        """Put ``items`` into the queue, to be sent soon."""
         self._unsent += items
 
     def __enter__(self) -> "MetricQueue[Item]":

@@ -111,7 +111,7 @@ def experiment_id() -> str:
 
 
 def lock() -> FileLock:
-    """One process of the checkout at a time changes what others may be looking for."""
+    """A lock of the checkout, for changes that other processes must not meet half-done."""
     state = paths.root() / paths.STATE
     state.mkdir(exist_ok=True)
     return FileLock(state / "tracking.lock", is_singleton=True)

@@ -157,7 +157,7 @@ class WindowAttention(swin_transformer.ShiftedWindowAttention):
 
 
 class WindowAttentionV2(WindowAttention, swin_transformer.ShiftedWindowAttentionV2):
-    """That of Swin v2: cosines instead of products, keys without bias, a computed table."""
+    """Swin v2's window attention: cosines instead of products, keys without bias."""
 
     def project(self, x: Tensor) -> Tensor:
         if self.qkv.bias is None:
@@ -182,7 +182,7 @@ class PatchMerging(swin_transformer.PatchMerging):
 
 
 class PatchMergingV2(swin_transformer.PatchMergingV2):
-    """That of Swin v2."""
+    """Swin v2's step to half the resolution."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.reduction(_neighbours(x)))

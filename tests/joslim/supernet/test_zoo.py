@@ -19,7 +19,7 @@ from benchmarks.networks import counted_macs, without_weights, zoo
 from joslim.supernet.channel_order import importance
 
 LEFT_OUT: dict[str, str] = {}
-"""Networks of whose MACs less than 97 % can move, and why; docs/networks.md says the same."""
+"""Networks of whose MACs less than 97 % can move, and why; docs/results/networks.md says it too."""
 
 
 @pytest.mark.parametrize("name", zoo())
@@ -34,7 +34,7 @@ def test_nearly_all_of_every_classifier_can_move_at_exact_costs(name: str):
 
 
 def test_the_docs_name_exactly_the_networks_that_are_left_out():
-    docs = (Path(__file__).parents[3] / "docs" / "networks.md").read_text()
+    docs = (Path(__file__).parents[3] / "docs" / "results" / "networks.md").read_text()
     _, _, table = docs.partition("| network | reason |\n|---|---|\n")
     rows = re.findall(r"^\| (.+?) \| .*\|$", table.partition("\n\n")[0], flags=re.MULTILINE)
     assert rows == ([f"`{name}`" for name in LEFT_OUT] or ["none"])

@@ -189,7 +189,7 @@ def test_a_database_that_is_not_there_is_named_and_not_made(
         with pytest.raises(NotRegisteredError, match=r"no registry at .*/mlflow\.db; expected"):
             connect()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
-        with pytest.raises(NotRegisteredError, match=f"no registry at {tmp_path}/other.db; exp"):
+        with pytest.raises(NotRegisteredError, match=rf"no registry at {tmp_path}/other\.db; exp"):
             connect()
         assert not (project_files.root / "mlflow.db").exists()
     assert list(tmp_path.iterdir()) == []
@@ -200,7 +200,7 @@ def test_a_file_that_is_no_database_is_refused(
 ) -> None:
     (tmp_path / "mlflow.db").write_text("not a database, but longer than its header would be" * 9)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    with pytest.raises(JoslimError, match="the store that MLFLOW_TRACKING_URI names: .*database"):
+    with pytest.raises(JoslimError, match=r"the store that MLFLOW_TRACKING_URI names: .*database"):
         connect()
 
 
@@ -220,12 +220,12 @@ def test_several_models_need_a_name(several: Project) -> None:
         records = connect()
         assert find_model(records, "joslim-a").full("macs") == 12.5
         assert find_model(records, "joslim-b").description == "Of birds."
-        with pytest.raises(RegistryError, match="--model: joslim-a, joslim-b$"):
+        with pytest.raises(RegistryError, match=r"--model: joslim-a, joslim-b$"):
             find_model(records)
         for name in ("joslim-unfinished", "another", "resnet"):
             with pytest.raises(
                 NotRegisteredError,
-                match=f"'{name}' is not registered; expected one of: joslim-a, joslim-b$",
+                match=rf"'{name}' is not registered; expected one of: joslim-a, joslim-b$",
             ):
                 find_model(records, name)
 

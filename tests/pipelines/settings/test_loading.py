@@ -181,5 +181,5 @@ def test_errors_of_the_library_name_the_key_in_the_file(file: Path) -> None:
     settings = yaml.safe_load(file.read_text())
     settings["data"]["channels"] = 1
     file.write_text(yaml.safe_dump(settings))
-    with pytest.raises(ConfigError, match="network: data.channels is 1; expected 3, as torchvisi"):
+    with pytest.raises(ConfigError, match=r"network: data.channels is 1; expected 3, as torchvis"):
         load_params(file)
