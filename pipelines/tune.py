@@ -110,7 +110,7 @@ def _space(tune: TuneParams) -> dict[str, Any]:
 
 def _key(params: Params, info: DataInfo) -> str:
     """Names the study: the same for all that would give the same trials."""
-    sections = params.model_dump(mode="json", exclude={"data", "budgets", "finetune"})
+    sections = params.model_dump(mode="json", exclude={"data", "budgets", "execution", "finetune"})
     del sections["tune"]["num_trials"]
     content = json.dumps([sections, info.digest], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
