@@ -19,13 +19,13 @@ import torch
 
 from benchmarks import machine
 from joslim import costs
+from joslim.budgets import parse_budget
 from joslim.supernet.spec import NetworkSpec
 from joslim.supernet.storage import Subnetwork, save_subnetwork
 from pipelines import tracking
 from pipelines.registry.lookup import best_within, find_model
 from pipelines.registry.records import connect
 from pipelines.registry.registration import Collection, Submission, register
-from pipelines.settings.budgets import parse_budget
 
 NAME = "joslim-benchmark"
 SPEC = NetworkSpec("resnet8-half", 10, 1, 12, (0.3,), (0.2,), min_width=0.25)

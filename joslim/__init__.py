@@ -13,15 +13,17 @@ if TYPE_CHECKING:
     from joslim import search as search
     from joslim import supernet as supernet
     from joslim import training as training
+    from joslim.supernet.loading import load as load
     from joslim.supernet.network import SlimmableNetwork as SlimmableNetwork
     from joslim.supernet.network import slimmable as slimmable
+    from joslim.supernet.slimmable_model import SlimmableModel as SlimmableModel
     from joslim.supernet.spec import NetworkSpec as NetworkSpec
-    from joslim.supernet.storage import load as load
 
 _FROM = {
     "NetworkSpec": "supernet.spec",
     "SlimmableNetwork": "supernet.network",
-    "load": "supernet.storage",
+    "SlimmableModel": "supernet.slimmable_model",
+    "load": "supernet.loading",
     "slimmable": "supernet.network",
 }
 _MODULES = (

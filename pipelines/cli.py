@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
+from joslim.budgets import parse_budget
 from joslim.errors import JoslimError
 from pipelines.registry import lookup as registry_lookup
 from pipelines.registry.lookup import Entry
 from pipelines.registry.model_card import HEADINGS, cells
 from pipelines.registry.records import connect
-from pipelines.settings.budgets import parse_budget
 
 
 class _Commands(TyperGroup):

@@ -24,7 +24,14 @@ FLOORS = (
     {"joslim.supernet"},
     {"joslim.tracing"},
     {"joslim.networks", "joslim.data", "joslim.distributed", "joslim.widths"},
-    {"joslim.machine", "joslim.evaluation", "joslim.pareto", "joslim.errors", "joslim.twins"},
+    {
+        "joslim.machine",
+        "joslim.evaluation",
+        "joslim.pareto",
+        "joslim.budgets",
+        "joslim.errors",
+        "joslim.twins",
+    },
 )
 """The rooms from the top down, as in docs/architecture.md; a room may use those below it, and
 others of its floor."""

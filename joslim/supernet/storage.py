@@ -135,16 +135,6 @@ def load_subnetwork(path: str | Path, model: nn.Module | None = None) -> Subnetw
     return subnetwork
 
 
-def load(path: str | Path, model: nn.Module | None = None) -> nn.Module:
-    """Load a saved sub-network as a module; arguments and errors as of `load_subnetwork`.
-
-    Returns:
-        A dense module in eval mode: images in [0, 1], ``(batch, channels, height, width)``, to
-        logits ``(batch, classes)``.
-    """
-    return load_subnetwork(path, model).model
-
-
 def read_spec(path: Path) -> dict[str, Any]:
     """The JSON spec of a saved network.
 

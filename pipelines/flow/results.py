@@ -14,9 +14,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from joslim.budgets import QUANTITIES
 from pipelines import tracking
 from pipelines.settings import paths
-from pipelines.settings.budgets import QUANTITIES
 
 Rows = list[dict[str, str]]
 

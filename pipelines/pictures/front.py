@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
+from joslim.budgets import QUANTITIES
 from pipelines.pictures.style import COST_NAMES, PALETTE, styled, tip
-from pipelines.settings.budgets import QUANTITIES
 
 NARROW = 6.0
 """Inches; up to this width there is no room for numbers beside names."""

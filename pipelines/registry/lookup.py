@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from joslim.budgets import Budget, infeasible
 from joslim.errors import BudgetError
 from pipelines import tracking
 from pipelines.registry.records import (
@@ -13,7 +14,6 @@ from pipelines.registry.records import (
     RegisteredModel,
     RegistryError,
 )
-from pipelines.settings.budgets import QUANTITIES, Budget
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,14 @@ def best_within(records: Records, model: RegisteredModel, budget: Budget) -> Ent
     )
     found = next(_entries(records, model, query), None)
     if found is None:
-        raise BudgetError(_infeasible(records, model, budget))
+
+        def cheapest(column: str) -> tuple[str, Mapping[str, float]] | None:
+            query = Query(model.tags["current_front"], order=[(column, True), ("val_top1", False)])
+            entry = next(_entries(records, model, query), None)
+            known = entry is not None and column in entry.numbers
+            return (entry.uri, entry.numbers) if entry is not None and known else None
+
+        raise BudgetError(infeasible(f"version of {model.name}", budget, cheapest))
     return found
 
 
@@ -92,21 +99,3 @@ def _entries(records: Records, model: RegisteredModel, query: Query) -> Iterator
         if version is not None:
             aliases = tuple(sorted(a for a, v in model.aliases.items() if v == version))
             yield Entry(model.name, version, logged, aliases)
-
-
-def _infeasible(records: Records, model: RegisteredModel, budget: Budget) -> str:
-    parts = [f"no version of {model.name} has {' and '.join(map(str, budget))}"]
-    for limit in budget:
-        name, column = limit.quantity.name, limit.quantity.column
-        query = Query(model.tags["current_front"], order=[(column, True), ("val_top1", False)])
-        cheapest = next(_entries(records, model, query), None)
-        if cheapest is None or column not in cheapest.numbers:
-            parts.append(f"no version states its {name}")
-        else:
-            costs = ", ".join(
-                f"{quantity.name} {quantity.format(cheapest.numbers[quantity.column])}"
-                for quantity in QUANTITIES.values()
-                if quantity.column in cheapest.numbers
-            )
-            parts.append(f"the cheapest in {name} is {cheapest.uri} with {costs}")
-    return "; ".join(parts) + "".join(limit.hint for limit in budget)

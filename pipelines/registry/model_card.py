@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from joslim.budgets import QUANTITIES
 from pipelines.registry.lookup import Entry
-from pipelines.settings.budgets import QUANTITIES
 
 MAX_LENGTH = 5000
 """Characters that MLflow keeps of a description."""

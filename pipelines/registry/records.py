@@ -1,6 +1,7 @@
 """What MLflow keeps about the project's models, read by MLflow's own client."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,10 +122,16 @@ class Records:
 
     def search(self, query: Query) -> Iterator[LoggedModel]:
         """Logged models that answer the query, in its order."""
-        experiment = tracking.experiment_id()
+        with _readable():
+            experiment = self._client.get_experiment_by_name(tracking.EXPERIMENT)
+        if experiment is None:
+            raise NotRegisteredError(f"{tracking.uri()} has no experiment '{tracking.EXPERIMENT}'")
         found = _pages(
             lambda token: self._client.search_logged_models(
-                [experiment], query.filter_string, order_by=query.order_by, page_token=token
+                [experiment.experiment_id],
+                query.filter_string,
+                order_by=query.order_by,
+                page_token=token,
             )
         )
         for model in found:
@@ -153,14 +160,20 @@ def connect() -> Records:
 
 def _pages(search: Callable[[str | None], Any]) -> Iterator[Any]:
     """All that ``search`` finds; it takes the token of a page, at first None."""
-    from mlflow.exceptions import MlflowException
-
     token = None
     while True:
-        try:
+        with _readable():
             page = search(token)
-        except MlflowException as error:
-            raise RegistryError(f"MLflow's records cannot be read: {error}") from error
         yield from page
         if not (token := page.token):
             return
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise RegistryError(f"MLflow's records cannot be read: {error}") from error

@@ -214,8 +214,7 @@ def _log(client: "MlflowClient", run_id: str, step: int, submission: Submission,
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    import joslim
-    from joslim.supernet.storage import read_spec
+    from joslim.supernet.storage import load_subnetwork, read_spec
 
     spec = read_spec(submission.folder)
     image = (spec["in_channels"], spec["image_size"], spec["image_size"])
@@ -225,7 +224,7 @@ def _log(client: "MlflowClient", run_id: str, step: int, submission: Submission,
         outputs=Schema([TensorSpec(float32, (-1, spec["num_classes"]))]),
     )
     info = mlflow.pytorch.log_model(
-        joslim.load(submission.folder),
+        load_subnetwork(submission.folder).model,
         name=submission.alias or submission.id,
         signature=signature,
         # A batch of one would make the exported graph a graph for batches of one.

@@ -9,12 +9,12 @@ import yaml
 from pydantic import ValidationError
 
 from joslim import costs
+from joslim.budgets import Limit
 from joslim.errors import ConfigError, JoslimError
 from joslim.machine.timing import latencies_ms
 from joslim.supernet.network import SlimmableNetwork
 from joslim.training.config import TrainingConfig
 from pipelines.settings import paths
-from pipelines.settings.budgets import Limit
 from pipelines.settings.keys import with_keys
 from pipelines.settings.params import ExecutionParams, Params
 
@@ -124,7 +124,9 @@ def _check_network(params: Params, path: Path) -> None:
     try:
         classes = params.data.classes()
     except JoslimError as error:
-        raise ConfigError(f"{path}: data.path: {error}") from error
+        text = with_keys(str(error))
+        key = "" if text.startswith("data.path") else "data.path: "
+        raise ConfigError(f"{path}: {key}{text}") from error
     try:
         network = params.network_spec(len(classes)).build(params.network.weights)
     except JoslimError as error:

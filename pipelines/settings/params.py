@@ -12,10 +12,10 @@ from pydantic import (
 )
 
 from joslim import costs, data
+from joslim.budgets import Budget, parse_limits
 from joslim.errors import BudgetError, ConfigError
 from joslim.supernet.spec import NetworkSpec
 from joslim.training.config import TrainingConfig
-from pipelines.settings.budgets import Budget, parse_limits
 
 
 class _Section(BaseModel):

@@ -5,14 +5,14 @@ import json
 import pandas as pd
 import typer
 
+from joslim.budgets import QUANTITIES
 from joslim.evaluation import Measurement, measure
 from joslim.machine.device import training_device
-from joslim.supernet.storage import load, read_spec
+from joslim.supernet.storage import load_subnetwork, read_spec
 from pipelines import tracking
 from pipelines.artifacts.prepared_data import DataInfo, load_split
 from pipelines.pictures import plot_confusion
 from pipelines.settings import paths
-from pipelines.settings.budgets import QUANTITIES
 from pipelines.settings.loading import load_params
 from pipelines.terminal.command import run_command
 from pipelines.terminal.console import console
@@ -31,7 +31,7 @@ def main(budget: str) -> None:
     ) as run:
         device = training_device()
         before, after = (
-            measure(load(path).to(device), test.batches(BATCH, device))
+            measure(load_subnetwork(path).model.to(device), test.batches(BATCH, device))
             for path in (paths.FRONT / provenance["id"], folder)
         )
         metrics = {

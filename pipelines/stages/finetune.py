@@ -8,6 +8,7 @@ import torch
 import typer
 
 from joslim import pareto
+from joslim.budgets import Budget
 from joslim.errors import BudgetError
 from joslim.finetuning import finetune
 from joslim.supernet.storage import load_subnetwork, save_subnetwork
@@ -16,7 +17,6 @@ from pipelines import tracking
 from pipelines.artifacts.files import read_json
 from pipelines.artifacts.prepared_data import DataInfo, load_split
 from pipelines.settings import paths
-from pipelines.settings.budgets import Budget
 from pipelines.settings.loading import load_params
 from pipelines.terminal.command import run_command
 from pipelines.terminal.console import console

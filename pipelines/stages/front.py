@@ -6,6 +6,8 @@ import shutil
 import pandas as pd
 
 from joslim.front import Subnetworks, measure_candidates, num_candidates
+from joslim.supernet.artifact import save_slimmable
+from joslim.supernet.slimmable_model import Configuration
 from joslim.supernet.spec import NetworkSpec
 from joslim.supernet.storage import Subnetwork, load_supernet, save_subnetwork
 from pipelines import tracking
@@ -13,6 +15,7 @@ from pipelines.artifacts.files import read_json
 from pipelines.artifacts.front_table import (
     COLUMNS,
     EXACT,
+    NUMBERS,
     candidate_table,
     front_metrics,
     parse_widths,
@@ -47,11 +50,12 @@ def main() -> None:
         total = num_candidates(strategy, params.front.num_proposals)
         found = list(track(measured, "measuring candidates", total))
         candidates = candidate_table(found, strategy, network)
-        front = candidates[candidates["on_front"]].drop(columns="on_front").copy()
-        _save(front, subnetworks, spec)
-        full = candidates[candidates["source"] == "full"].iloc[0]
-        full_costs = {column: float(full[column]) for column in EXACT}
-        _add_latencies(front, full_costs, subnetworks)
+        is_kept = candidates["on_front"] | (candidates["source"] == "full")
+        kept = _with_latencies(candidates[is_kept], subnetworks)
+        front = kept[kept["on_front"]]
+        full = kept[kept["source"] == "full"].iloc[0]
+        full_costs = {column: float(full[column]) for column in (*EXACT, "latency_ms")}
+        _save(kept, subnetworks, spec, full_costs)
         metrics = front_metrics(found, strategy)
         _write(front[COLUMNS], candidates.drop(columns="on_front"), full_costs, metrics)
         run.headline({k: v for k, v in metrics.items() if not isinstance(v, str)})
@@ -62,32 +66,28 @@ def main() -> None:
     )
 
 
-def _save(front: pd.DataFrame, subnetworks: Subnetworks, spec: NetworkSpec) -> None:
-    """Save every sub-network of the front."""
-    shutil.rmtree(paths.FRONT, ignore_errors=True)
-    for row in track(front.itertuples(), "saving the front", len(front)):
-        widths = parse_widths(row.widths)
-        subnetwork = Subnetwork.of(
-            subnetworks.network,
-            spec,
-            widths,
-            subnetworks.get(widths),
-            kind="front",
-            id=row.id,
-            source=row.source,
-        )
-        save_subnetwork(paths.FRONT / row.id, subnetwork)
+def _with_latencies(rows: pd.DataFrame, subnetworks: Subnetworks) -> pd.DataFrame:
+    found = subnetworks.latencies_ms([parse_widths(widths) for widths in rows["widths"]])
+    return rows.assign(latency_ms=found)
 
 
-def _add_latencies(
-    front: pd.DataFrame, full_costs: dict[str, float], subnetworks: Subnetworks
+def _save(
+    kept: pd.DataFrame, subnetworks: Subnetworks, spec: NetworkSpec, full_costs: dict[str, float]
 ) -> None:
-    found = [parse_widths(widths) for widths in front["widths"]]
-    full = subnetworks.network.space.full
-    timed = list(dict.fromkeys([*found, full]))
-    latencies = dict(zip(timed, subnetworks.latencies_ms(timed), strict=True))
-    front["latency_ms"] = [latencies[widths] for widths in found]
-    full_costs["latency_ms"] = latencies[full]
+    """Save every sub-network of the front, and all of them, and the full one, as one network."""
+    shutil.rmtree(paths.FRONT, ignore_errors=True)
+    shutil.rmtree(paths.SLIMMABLE, ignore_errors=True)
+    configurations = []
+    for row in track(kept.to_dict("records"), "saving the front", len(kept)):
+        widths = parse_widths(row["widths"])
+        model = subnetworks.get(widths)
+        numbers = {column: float(row[column]) for column in NUMBERS}
+        configurations.append((Configuration(row["id"], widths, numbers), model))
+        if row["on_front"]:
+            provenance = {"kind": "front", "id": row["id"], "source": row["source"]}
+            subnetwork = Subnetwork.of(subnetworks.network, spec, widths, model, **provenance)
+            save_subnetwork(paths.FRONT / row["id"], subnetwork)
+    save_slimmable(paths.SLIMMABLE, subnetworks.network, spec, configurations, full_costs)
 
 
 def _write(

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from joslim.budgets import QUANTITIES
 from joslim.errors import DataError
 from pipelines import tracking
 from pipelines.artifacts.files import read, read_json
@@ -22,7 +23,6 @@ from pipelines.registry import registration as registry
 from pipelines.registry.records import PREFIX
 from pipelines.registry.registration import Collection, Submission
 from pipelines.settings import paths
-from pipelines.settings.budgets import QUANTITIES
 from pipelines.terminal.command import run_command
 from pipelines.terminal.console import console
 from pipelines.terminal.progress import track

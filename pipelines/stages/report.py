@@ -18,6 +18,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
+from joslim.budgets import QUANTITIES, parse_limits
 from joslim.errors import DataError
 from joslim.supernet.spec import NetworkSpec
 from joslim.supernet.storage import load_spec
@@ -26,7 +27,6 @@ from pipelines.artifacts.files import read, read_json
 from pipelines.artifacts.prepared_data import DataInfo
 from pipelines.pictures import Mark, draw_confusion, draw_curves, draw_front, draw_widths, to_svg
 from pipelines.settings import paths
-from pipelines.settings.budgets import QUANTITIES, parse_limits
 from pipelines.settings.loading import read_params
 from pipelines.settings.params import Params
 from pipelines.terminal.command import run_command

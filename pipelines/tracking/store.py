@@ -52,10 +52,11 @@ def configure() -> str:
         os.environ.setdefault(name, value)
     import mlflow
 
-    with lock():
-        embedded = paths.root() / "mlflow.db"
-        if uri() == f"sqlite:///{embedded}" and not embedded.exists():
-            _create(embedded)
+    embedded = paths.root() / "mlflow.db"
+    if uri() == f"sqlite:///{embedded}" and not embedded.exists():
+        with lock():
+            if not embedded.exists():
+                _create(embedded)
     mlflow.set_tracking_uri(uri())
     return uri()
 

@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 
 from joslim import costs, pareto
+from joslim.budgets import parse_limits
 from joslim.supernet.spec import NetworkSpec
 from pipelines.settings import paths
-from pipelines.settings.budgets import parse_limits
 
 FASHION = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",

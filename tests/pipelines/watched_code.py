@@ -12,11 +12,8 @@ NO_RESULTS = {
 }  # fmt: skip
 """Decide no result: DVC watches the settings themselves, and the rest only tells of a stage."""
 
-NOT_IMPORTED = {
-    "finetune": {"pipelines/settings/budgets.py"},
-    "report": {"pipelines/templates"},
-}
-"""What decides results although it is in no room that does, or is no code."""
+NOT_IMPORTED = {"report": {"pipelines/templates"}}
+"""What decides results and is no code."""
 
 
 SPLIT = {"artifacts", "stages"}

@@ -47,10 +47,10 @@ def test_a_saved_subnetwork_loads_with_the_same_outputs(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "name", ["torchvision:mobilenet_v2", "torchvision:densenet121", "torchvision:vit_b_16"]
+    "name", ["torchvision:mobilenet_v2", "torchvision:densenet121", "small_transformers:vit"]
 )
 def test_loading_traces_nothing(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    size = 224 if "vit" in name else 32
+    size = 64 if "vit" in name else 32
     normalised = {"mean": (0.5,) * 3, "std": (0.2,) * 3}
     small = spec(network=name, in_channels=3, image_size=size, **normalised)
     network = small.build().eval()

@@ -16,7 +16,6 @@ from joslim.supernet.channel_order import importance
 from joslim.supernet.spec import NetworkSpec
 from joslim.supernet.storage import (
     Subnetwork,
-    load,
     load_supernet,
     save_subnetwork,
     save_supernet,
@@ -183,7 +182,7 @@ def test_networks_are_saved_and_built_again(name: str, tmp_path: Path):
     torch.testing.assert_close(again.eval()(x, widths), network(x, widths), rtol=0, atol=0)
     dense = network.extract(widths)
     save_subnetwork(tmp_path / "subnetwork", Subnetwork.of(network, spec, widths))
-    torch.testing.assert_close(load(tmp_path / "subnetwork")(x), dense(x), rtol=0, atol=0)
+    torch.testing.assert_close(joslim.load(tmp_path / "subnetwork")(x), dense(x), rtol=0, atol=0)
 
 
 class Sequence(nn.Module):

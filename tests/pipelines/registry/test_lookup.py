@@ -6,6 +6,7 @@ import pytest
 from mlflow import MlflowClient
 from small_project import Project
 
+from joslim.budgets import parse_budget
 from joslim.errors import BudgetError, JoslimError
 from pipelines import tracking
 from pipelines.registry.lookup import Entry, best_within, current_front, find_model
@@ -17,7 +18,6 @@ from pipelines.registry.records import (
     RegistryError,
     connect,
 )
-from pipelines.settings.budgets import parse_budget
 
 NAME = "joslim-resnet8-toy"
 

@@ -1,7 +1,7 @@
 """Budgets as people write them: ``macs=12M``, ``memory=4MiB``, ``latency=5ms``, ``params=50%``."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -140,3 +140,32 @@ def parse_budget(text: str) -> Budget:
             raise BudgetError(f"budget {text!r} limits {name} twice; expected it once")
         limits[name] = value
     return parse_limits(limits)
+
+
+Cheapest = Callable[[str], tuple[str, Mapping[str, float]] | None]
+"""From a quantity's column to the name and the numbers of what has least of it; None if nothing
+states it."""
+
+
+def infeasible(kind: str, budget: Budget, cheapest: Cheapest) -> str:
+    """What to say of a budget that nothing is within: the limits, and what is cheapest.
+
+    Args:
+        kind: What was looked for, as ``version of joslim-resnet20-pets``.
+        budget: The limits.
+        cheapest: Finds what has least of a quantity.
+    """
+    parts = [f"no {kind} has {' and '.join(map(str, budget))}"]
+    for limit in budget:
+        found = cheapest(limit.quantity.column)
+        if found is None:
+            parts.append(f"no {kind.partition(' ')[0]} states its {limit.quantity.name}")
+        else:
+            name, numbers = found
+            costs = ", ".join(
+                f"{quantity.name} {quantity.format(numbers[quantity.column])}"
+                for quantity in QUANTITIES.values()
+                if quantity.column in numbers
+            )
+            parts.append(f"the cheapest in {limit.quantity.name} is {name} with {costs}")
+    return "; ".join(parts) + "".join(limit.hint for limit in budget)

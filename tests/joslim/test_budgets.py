@@ -1,7 +1,7 @@
 import pytest
 
+from joslim.budgets import QUANTITIES, parse_budget, parse_limit, parse_limits
 from joslim.errors import BudgetError
-from pipelines.settings.budgets import QUANTITIES, parse_budget, parse_limit, parse_limits
 
 
 @pytest.mark.parametrize(
