@@ -4,8 +4,10 @@ Outside of `process_group` there is one process, and everything here does nothin
 """
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import Thread
 from typing import TypeVar
 
 import torch
@@ -26,10 +28,14 @@ def is_launched() -> bool:
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the processes that `torchrun` has started, by NCCL on GPUs and by gloo on CPUs."""
+    """Join the processes that `torchrun` has started, by NCCL on GPUs and by gloo on CPUs.
+
+    A process ends when `torchrun` is gone, even if that was killed.
+    """
     if not is_launched():
         yield
         return
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     if torch.cuda.is_available():
         torch.cuda.set_device(training_device())
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
@@ -37,6 +43,12 @@ def process_group() -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def world_size() -> int:

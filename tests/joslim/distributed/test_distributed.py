@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from small_training import data, trainer
@@ -14,13 +16,11 @@ from joslim.data import Augmentation, TrainingStream
 from joslim.errors import DataError
 
 SCRIPT = Path(__file__).with_name("train_in_processes.py")
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
 def run_two(folder: Path, kill_at: int = 0) -> dict[str, Any]:
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-        "--max-restarts=1", SCRIPT, folder, str(kill_at),
-    ]  # fmt: skip
+    command = [*LAUNCH, "--max-restarts=1", SCRIPT, folder, str(kill_at)]
     path = os.pathsep.join(sys.path)
     environment = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "PYTHONPATH": path}
     done = subprocess.run(
@@ -58,6 +58,36 @@ def test_a_killed_process_is_restarted_and_the_result_is_the_same(
     for name, tensor in two["network"].items():
         assert torch.equal(again["network"][name], tensor), name
     assert again["search"] == two["search"]
+
+
+WAIT = """
+import os, sys, time
+from pathlib import Path
+from joslim import distributed
+
+with distributed.process_group():
+    Path(sys.argv[1], str(distributed.rank())).write_text(str(os.getpid()))
+    time.sleep(600)
+"""
+
+
+def test_processes_end_when_torchrun_is_killed(tmp_path: Path):
+    script = tmp_path / "wait.py"
+    script.write_text(WAIT)
+    launcher = subprocess.Popen(
+        [*LAUNCH, script, tmp_path],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.DEVNULL,
+    )
+    files = [tmp_path / "0", tmp_path / "1"]
+    while not all(file.exists() and file.read_text() for file in files):
+        assert launcher.poll() is None
+        time.sleep(0.1)
+    workers = [psutil.Process(int(file.read_text())) for file in files]
+    launcher.kill()
+    launcher.wait()
+    _, alive = psutil.wait_procs(workers, timeout=120)
+    assert alive == []
 
 
 def test_a_batch_that_cannot_be_shared_is_refused():
