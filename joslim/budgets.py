@@ -123,7 +123,7 @@ def parse_limit(name: str, value: object) -> Limit:
 
 
 def parse_limits(limits: Mapping[str, object]) -> Budget:
-    """Parse the limits of one budget in ``params.yaml``: ``{macs: 12M, memory: 4MiB}``."""
+    """Parse the limits of one budget by quantity: ``{"macs": "12M", "memory": "4MiB"}``."""
     if not isinstance(limits, Mapping) or not limits:
         raise BudgetError(f"budget is {limits!r}; expected limits such as {{macs: 12M}}")
     return tuple(parse_limit(str(name), value) for name, value in limits.items())

@@ -1,6 +1,7 @@
 """Dependencies run one way: no room imports from one above it, and none imports itself around."""
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from itertools import pairwise
@@ -122,6 +123,22 @@ def test_the_library_imports_nothing_of_the_pipeline() -> None:
     }
     assert {name.split(".")[0] for _, name in foreign} <= {"hyperopt"}
     assert {module for module, _ in foreign} <= {"joslim.search.tpe"}
+
+
+def test_no_string_of_the_library_speaks_of_the_pipeline() -> None:
+    foreign = re.compile(
+        r"params\.yaml|\bstages? ``|\bcheckout|\bdvc\b|mlflow|prefect|pipelines", re.I
+    )
+    keys = re.compile(r"\b(data|network|search|training|execution|front|finetune)\.[a-z_]+ is\b")
+    found = [
+        (module, node.value)
+        for module, file in MODULES.items()
+        if module.startswith("joslim")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if foreign.search(node.value) or keys.search(node.value)
+    ]
+    assert found == []
 
 
 def test_stages_do_not_import_stages() -> None:
