@@ -21,7 +21,8 @@ from benchmarks import machine
 from joslim import costs
 from joslim.budgets import parse_budget
 from joslim.supernet.spec import NetworkSpec
-from joslim.supernet.storage import Subnetwork, save_subnetwork
+from joslim.supernet.storage import save_subnetwork
+from joslim.supernet.subnetwork import Subnetwork
 from pipelines import tracking
 from pipelines.registry.lookup import best_within, find_model
 from pipelines.registry.records import connect
@@ -79,7 +80,7 @@ def saved(count: int) -> list[Submission]:
     submissions = []
     for i in range(count):
         widths, name = network.space.random(generator), f"w-{i}"
-        save_subnetwork(Path(name), Subnetwork.of(network, SPEC, widths, id=name))
+        save_subnetwork(Path(name), Subnetwork.of(network, SPEC, widths, provenance={"id": name}))
         numbers = {"macs": macs(widths), "val_top1": macs.fraction(widths)}
         submissions.append(Submission("front", name, Path(name), numbers, {}, {}, name))
     return submissions

@@ -35,10 +35,12 @@ def run_stages(folder: Path) -> None:
     """Run the stages in ``folder`` as ``dvc.yaml`` says, without DVC."""
     shutil.copy(CHECKOUT / "dvc.yaml", folder)
     settings = (CHECKOUT / "params.yaml").read_text()
-    settings = re.sub(r"(?m)^training:\n  epochs: \d+", "training:\n  epochs: 1", settings)
+    settings, count = re.subn(r"(?m)^training:\n  epochs: \d+", "training:\n  epochs: 1", settings)
+    assert count == 1, "the epochs of training are not where they were in params.yaml"
     (folder / "params.yaml").write_text(settings)
     stages = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
+    own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")} | own
     for name in STAGES:
         command = stages[name].get("do", stages[name])["cmd"].replace("${key}", BUDGET)
         words = [sys.executable, *command.split()[1:]]

@@ -14,7 +14,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from joslim import search
 from joslim.costs import Cost
 from joslim.supernet.network import SlimmableNetwork
-from joslim.supernet.storage import Subnetwork, save_subnetwork
+from joslim.supernet.storage import save_subnetwork
+from joslim.supernet.subnetwork import Subnetwork
 from joslim.training.checkpoint import save_checkpoint
 from joslim.training.optimizer import make_optimizer
 from joslim.widths import Widths

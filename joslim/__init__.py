@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from joslim import costs as costs
     from joslim import data as data
     from joslim import evaluation as evaluation
+    from joslim import finetuning as finetuning
     from joslim import front as front
     from joslim import networks as networks
     from joslim import pareto as pareto
@@ -27,7 +28,8 @@ _FROM = {
     "slimmable": "supernet.network",
 }
 _MODULES = (
-    "costs", "data", "evaluation", "front", "networks", "pareto", "search", "supernet", "training",
+    "costs", "data", "evaluation", "finetuning", "front", "networks", "pareto", "search",
+    "supernet", "training",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from joslim import pareto
 from joslim.data import Images
 from joslim.data.memory_images import unit_range
+from joslim.errors import DataError
 from joslim.evaluation import Measurement, measure
 from joslim.machine.device import training_device
 from joslim.machine.memory_format import fast_memory_format
@@ -60,7 +61,13 @@ class Subnetworks:
     """
 
     def __init__(self, network: SlimmableNetwork, train: Images, num_images: int = 2048) -> None:
-        """Recalibrate batch norm by the first ``num_images`` of ``train``."""
+        """Recalibrate batch norm by the first ``num_images`` of ``train``.
+
+        Raises:
+            DataError: If that are no images.
+        """
+        if num_images < 1 or len(train) == 0:
+            raise DataError(f"num_images is {num_images} of {len(train)}; expected at least 1")
         self.network = network
         self.device = training_device()
         self._train = train

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from itertools import chain
+from typing import Any
 
 from torch import nn
 
@@ -13,8 +13,9 @@ Replacement = Callable[[nn.Module], type[nn.Module] | None]
 def twin(model: nn.Module, replacement: Replacement) -> nn.Module:
     """``model``, or a copy in which some modules are of other classes.
 
-    What changes in one of the two, as by training, changes in the other, since parameters and
-    buffers are the same tensors; the switch between train and eval mode is each one's own.
+    Parameters and buffers are those of ``model``: what changes in one of the two, as by training
+    or by a new buffer under an old name, changes in the other. The switch between train and eval
+    mode is each one's own, and so are other attributes and hooks that are set later.
 
     Args:
         model: Left as it is.
@@ -27,20 +28,19 @@ def twin(model: nn.Module, replacement: Replacement) -> nn.Module:
     kinds = {module: replacement(module) for module in model.modules()}
     if not any(kinds.values()):
         return model
-    known = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
-    memo: dict[int, object] = dict(known)
-    # From the innermost, so that what is copied for one of them holds those inside of it.
-    for module, kind in reversed(kinds.items()):
-        if kind is not None:
-            memo[id(module)] = _as(kind, module, memo)
-    return copy.deepcopy(model, memo)
-
-
-def _as(kind: type[nn.Module], module: nn.Module, memo: dict[int, object]) -> nn.Module:
-    """A module of another class with all that ``module`` has."""
-    replaced = kind.__new__(kind)
-    nn.Module.__init__(replaced)
-    replaced.__dict__.update(copy.deepcopy(vars(module), memo))
-    if (adopt := getattr(replaced, "adopt", None)) is not None:
-        adopt()
-    return replaced
+    # All copies are there before any is filled, as modules may refer to each other in circles.
+    memo: dict[int, Any] = {}
+    for module, replaced_by in kinds.items():
+        kind = replaced_by or type(module)
+        memo[id(module)] = copied = kind.__new__(kind)
+        nn.Module.__init__(copied)
+        for registry in (module._parameters, module._buffers):
+            memo[id(registry)] = registry
+            memo |= {id(tensor): tensor for tensor in registry.values() if tensor is not None}
+    for module in kinds:
+        memo[id(module)].__dict__.update(copy.deepcopy(vars(module), memo))
+    for module, replaced_by in reversed(kinds.items()):
+        if replaced_by is not None and hasattr(replaced_by, "adopt"):
+            memo[id(module)].adopt()
+    copied_model: nn.Module = memo[id(model)]
+    return copied_model

@@ -15,11 +15,12 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from joslim.budgets import parse_budget
-from joslim.errors import JoslimError
+from joslim.errors import BudgetError, JoslimError
 from pipelines.registry import lookup as registry_lookup
 from pipelines.registry.lookup import Entry
 from pipelines.registry.model_card import HEADINGS, cells
 from pipelines.registry.records import connect
+from pipelines.settings import paths
 
 
 class _Commands(TyperGroup):
@@ -97,12 +98,30 @@ def front(model: Name = None, as_json: Json = False) -> None:
 
 @app.command()
 def export(
-    budget: Annotated[str, _BUDGET],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write; with --slimmable a folder.")
+    ],
+    budget: Annotated[str | None, _BUDGET] = None,
+    slimmable: Annotated[
+        bool,
+        typer.Option(
+            "--slimmable",
+            help="All width configurations of the checkout's last run (models/slimmable) as ONNX: "
+            "one file of weights, a small graph for each, and a script that runs them.",
+        ),
+    ] = False,
     format: Annotated[Format, typer.Option("--format", help="File format.")] = Format.ONNX,
     model: Name = None,
 ) -> None:
-    """Write the best model within a budget as a file: images in [0, 1] to logits."""
+    """Write the best model within a budget as a file, or all of them with their weights once.
+
+    What is written takes images in [0, 1] and gives logits.
+    """
+    if slimmable:
+        _export_slimmable(output, budget, format)
+        return
+    if budget is None:
+        raise BudgetError("--budget is missing; expected limits such as macs=50%, or --slimmable")
     from pipelines.registry import export as exporter
     from pipelines.registry import registration as registry
 
@@ -116,6 +135,23 @@ def export(
     else:
         exporter.to_pt2(program, output)
     print(f"{entry.uri} -> {output}")
+
+
+def _export_slimmable(output: Path, budget: str | None, format: Format) -> None:
+    import joslim
+    from joslim.shipping import export_onnx
+    from joslim.supernet import SlimmableModel
+
+    if budget is not None or format is not Format.ONNX:
+        given = "--budget" if budget is not None else f"--format {format}"
+        raise BudgetError(f"{given} does not go with --slimmable, which writes all as ONNX")
+    folder = paths.root() / paths.SLIMMABLE
+    if not folder.is_dir():
+        raise BudgetError(f"there is no {folder}; run `dvc repro front` first")
+    found = joslim.load(folder)
+    assert isinstance(found, SlimmableModel)
+    export_onnx(found, output)
+    print(f"{len(found.configurations)} configurations -> {output}; run: python {output}/run.py")
 
 
 def _json(entry: Entry) -> dict[str, Any]:

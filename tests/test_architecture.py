@@ -18,7 +18,7 @@ FLOORS = (
     {"pipelines.artifacts", "pipelines.pictures"},
     {"pipelines.terminal", "pipelines.tracking"},
     {"pipelines.settings"},
-    {"joslim.front", "joslim.finetuning"},
+    {"joslim.front", "joslim.finetuning", "joslim.shipping"},
     {"joslim.training"},
     {"joslim.search"},
     {"joslim.costs"},

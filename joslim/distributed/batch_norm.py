@@ -43,8 +43,9 @@ class JointBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(x)
         dims, shape = [0, *range(2, x.dim())], [1, -1] + [1] * (x.dim() - 2)
-        mean = _AllReduce.apply(x.float().mean(dims)) / world_size()
-        centred = x.float() - mean.view(shape)
+        precise = x.to(torch.promote_types(x.dtype, torch.float32))
+        mean = _AllReduce.apply(precise.mean(dims)) / world_size()
+        centred = precise - mean.view(shape)
         var = _AllReduce.apply(centred.square().mean(dims)) / world_size()
         self._update_running_stats(mean.detach(), var.detach(), x.numel() // x.shape[1])
         scale = (var + self.eps).rsqrt()

@@ -24,7 +24,7 @@ def suited_to_autocast(
     is replaced. On CPUs, oneDNN's gradients of strided depthwise convolutions are far slower in
     bfloat16 than in float32. That they stay in float32 takes a quarter off the step of
     `mobilenet_v2` (``python -m benchmarks.training``). Convolutions that a network calls as
-    functions are not looked at.
+    functions, or with code of its own, are not looked at.
     """
     if device.type != "cpu" or precision == torch.float32:
         return network
@@ -44,7 +44,9 @@ class Float32Conv2d(nn.Conv2d):
 
 def _is_strided_depthwise(module: nn.Module) -> bool:
     return (
-        type(module) is nn.Conv2d
+        isinstance(module, nn.Conv2d)
+        and type(module).forward is nn.Conv2d.forward
+        and type(module)._conv_forward is nn.Conv2d._conv_forward
         and module.groups > 1
         and module.weight.shape[1] == 1
         and set(module.stride) != {1}

@@ -7,8 +7,8 @@ from joslim.supernet.network import slimmable as slimmable
 from joslim.supernet.slimmable_model import Configuration as Configuration
 from joslim.supernet.slimmable_model import SlimmableModel as SlimmableModel
 from joslim.supernet.spec import NetworkSpec as NetworkSpec
-from joslim.supernet.storage import Subnetwork as Subnetwork
 from joslim.supernet.storage import load_subnetwork as load_subnetwork
 from joslim.supernet.storage import load_supernet as load_supernet
 from joslim.supernet.storage import save_subnetwork as save_subnetwork
 from joslim.supernet.storage import save_supernet as save_supernet
+from joslim.supernet.subnetwork import Subnetwork as Subnetwork

@@ -7,23 +7,33 @@ each configuration).
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from joslim.errors import CheckpointError
+from joslim.errors import CheckpointError, TracingError
 from joslim.supernet.network import SlimmableNetwork
 from joslim.supernet.slimmable_model import Configuration, Slices, SlimmableModel
 from joslim.supernet.spec import NetworkSpec
-from joslim.supernet.storage import load_subnetwork, save_supernet
+from joslim.supernet.storage import (
+    BESIDE_SLIMMABLE,
+    WEIGHTS,
+    digest,
+    load_subnetwork,
+    save_supernet,
+)
 from joslim.tracing import Axis, Part
 
-CONFIGURATIONS, STATISTICS = "configurations.json", "statistics.safetensors"
+CONFIGURATIONS, STATISTICS = BESIDE_SLIMMABLE
+
+TOLERANCE = 1e-4
+"""Largest difference of a slice's outputs from its extracted network's, to their largest one."""
 
 
 def save_slimmable(
@@ -42,18 +52,38 @@ def save_slimmable(
         configurations: Width configurations, each with its extracted network, whose batch norm has
             been recalibrated. Only its statistics are kept, as the weights are slices.
         full: The full network's costs by column, for budgets in percent.
+
+    Raises:
+        CheckpointError: If two configurations have one id.
+        TracingError: If slices give other outputs than the extracted networks: some module keeps
+            others where they cannot be found, or changes itself as it runs.
     """
+    found = list(configurations)
+    statistics = {c.id: _statistics(dense) for c, dense in found}
+    if len(statistics) < len(found):
+        raise CheckpointError("two configurations have the same id; expected one for each")
+    trace = network.trace
+    groups = [group.name for group in network.space.groups]
+    slices = Slices(tuple(groups), trace.tensors, trace.attributes)
+    shape = (spec.in_channels, spec.image_size, spec.image_size)
+    stored = network.extract(network.space.full)
+    model = SlimmableModel(stored, slices, [c for c, _ in found], statistics, full, shape)
+    for configuration, dense in found:
+        _check(model, configuration, dense)
     save_supernet(path, network, spec)
-    rows, statistics = [], {}
-    for configuration, dense in configurations:
-        widths = dict(zip(_groups(network), configuration.widths, strict=True))
-        numbers = dict(configuration.numbers)
-        rows.append({"id": configuration.id, "widths": widths, "numbers": numbers})
-        for name, buffer in _statistics(dense).items():
-            statistics[f"{configuration.id}:{name}"] = buffer.cpu().contiguous()
-    save_file(statistics, path / STATISTICS)
-    trace, groups = network.trace, _groups(network)
+    named = {f"{i}:{n}": b.cpu() for i, own in statistics.items() for n, b in own.items()}
+    save_file({name: buffer.contiguous() for name, buffer in named.items()}, path / STATISTICS)
+    rows = [
+        {
+            "id": c.id,
+            "widths": dict(zip(groups, c.widths, strict=True)),
+            "numbers": dict(c.numbers),
+        }
+        for c, _ in found
+    ]
     content = {
+        WEIGHTS: digest(path / WEIGHTS),
+        STATISTICS: digest(path / STATISTICS),
         "full": dict(full),
         "groups": groups,
         "configurations": rows,
@@ -63,6 +93,23 @@ def save_slimmable(
         },
     }
     (path / CONFIGURATIONS).write_text(json.dumps(content) + "\n")
+
+
+@torch.no_grad()
+def _check(model: SlimmableModel, configuration: Configuration, dense: nn.Module) -> None:
+    device = next(dense.parameters()).device
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(1, *model.input_shape, generator=generator).to(device)
+    was_training = dense.training
+    expected = dense.eval()(images)
+    dense.train(was_training)
+    found = model.at(configuration.id).to(device)(images)
+    if not (found - expected).abs().max() <= TOLERANCE * expected.abs().max():
+        raise TracingError(
+            f"configuration '{configuration.id}' gives other outputs from slices than its "
+            "extracted network; a network that refers to its modules outside of them, or changes "
+            "itself as it runs, can be saved as sub-networks only"
+        )
 
 
 def is_slimmable(path: Path) -> bool:
@@ -80,9 +127,15 @@ def load_slimmable(path: Path, model: nn.Module | None = None) -> SlimmableModel
     Raises:
         CheckpointError: If a file is missing or damaged, or the files do not belong together.
     """
-    dense = load_subnetwork(path, model).model
+    loaded = load_subnetwork(path, model)
+    spec = loaded.spec
     try:
         content = json.loads((path / CONFIGURATIONS).read_text())
+        for name in (WEIGHTS, STATISTICS):
+            if digest(path / name) != content[name]:
+                raise CheckpointError(
+                    f"{path / name} is not the file that {path / CONFIGURATIONS} was written with"
+                )
         slices = Slices(
             tuple(content["groups"]),
             {name: _axes_from_json(axes) for name, axes in content["tensors"].items()},
@@ -100,16 +153,17 @@ def load_slimmable(path: Path, model: nn.Module | None = None) -> SlimmableModel
             for row in content["configurations"]
         ]
         return SlimmableModel(
-            dense, slices, configurations, _load_statistics(path), content["full"]
+            loaded.model,
+            slices,
+            configurations,
+            _load_statistics(path, [c.id for c in configurations], loaded.model),
+            content["full"],
+            (spec.in_channels, spec.image_size, spec.image_size),
         )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(
             f"{path / CONFIGURATIONS} or {STATISTICS} beside it cannot be read: {error!r}"
         ) from error
-
-
-def _groups(network: SlimmableNetwork) -> list[str]:
-    return [group.name for group in network.space.groups]
 
 
 def _statistics(dense: nn.Module) -> dict[str, Tensor]:
@@ -123,12 +177,14 @@ def _statistics(dense: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _load_statistics(path: Path) -> dict[str, dict[str, Tensor]]:
-    found: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in load_file(path / STATISTICS).items():
-        identity, _, name = key.partition(":")
-        found.setdefault(identity, {})[name] = tensor
-    return found
+def _load_statistics(
+    path: Path, ids: Sequence[str], dense: nn.Module
+) -> dict[str, dict[str, Tensor]]:
+    """The statistics of each configuration by name: those of all batch norms."""
+    names, found = set(_statistics(dense)), load_file(path / STATISTICS)
+    if found.keys() != {f"{i}:{name}" for i in ids for name in names}:
+        raise CheckpointError(f"{path / STATISTICS} is not of these configurations")
+    return {i: {name: found[f"{i}:{name}"] for name in names} for i in ids}
 
 
 def _axes_to_json(axes: tuple[Axis, ...]) -> list[Any]:

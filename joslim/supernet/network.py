@@ -83,13 +83,13 @@ class SlimmableNetwork(nn.Module):
         Batch norm: only the full network updates the running statistics. A sub-network uses the
         full network's first channels in eval mode; extract it and recalibrate before measuring it.
         """
-        if widths is None or self.space.check(widths) == self.space.full:
+        if widths is None or (widths := self.space.check(widths)) == self.space.full:
             return self.model(x)
         return self._sliced(x, widths)
 
     def extract(self, widths: Widths) -> nn.Module:
         """A dense module, of the type of `model`, with weights of its own and the same outputs."""
-        self.space.check(widths)
+        widths = self.space.check(widths)
         model = copy.deepcopy(self.model)
         model.zero_grad(set_to_none=True)
         for name, part in self._slices(widths).items():

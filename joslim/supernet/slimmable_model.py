@@ -1,8 +1,11 @@
 """One stored network at any of its width configurations, switched at run time."""
 
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MethodType
 from typing import Any
 
 import torch
@@ -14,6 +17,9 @@ from joslim.errors import BudgetError, WidthError
 from joslim.supernet.slicing import take
 from joslim.tracing import Axis, axis_size
 from joslim.widths import Widths
+
+MAX_REMEMBERED = 1024
+"""Budgets whose configurations are not looked up again."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,10 @@ class SlimmableModel:
 
     Attributes:
         configurations: All that there are, cheapest first.
+        dense: The full network with the shared weights.
+        slices: Which parts of its tensors belong to a width configuration.
+        full: The full network's costs by column.
+        input_shape: Of one image, ``(channels, height, width)``.
     """
 
     def __init__(
@@ -64,6 +74,7 @@ class SlimmableModel:
         configurations: Sequence[Configuration],
         statistics: Mapping[str, Mapping[str, Tensor]],
         full: Mapping[str, float],
+        input_shape: tuple[int, int, int],
     ) -> None:
         """Run slices of ``dense``.
 
@@ -73,16 +84,19 @@ class SlimmableModel:
             configurations: Those that can be asked for.
             statistics: For each configuration's id its own buffers, of batch norm, by name.
             full: The full network's costs by column, for budgets in percent.
+            input_shape: Of one image, ``(channels, height, width)``.
         """
         self.configurations = tuple(sorted(configurations, key=lambda c: c.numbers["macs"]))
-        self._dense = dense.eval().requires_grad_(False)
-        self._slices = slices
+        self.dense = dense.eval().requires_grad_(False)
+        self.slices = slices
         self._statistics = statistics
-        self._full = full
-        self._modules: dict[str | Widths, nn.Module] = {}
+        self.full = full
+        self.input_shape = input_shape
+        self._modules: dict[str, nn.Module] = {}
+        self._find = lru_cache(MAX_REMEMBERED)(self._found)
         self._lock = threading.Lock()
 
-    def at(self, wanted: str | Widths) -> nn.Module:
+    def at(self, wanted: str | Sequence[int]) -> nn.Module:
         """The network at one width configuration, as a module in eval mode.
 
         Its parameters are views of the shared ones; only where channels have to be gathered (after
@@ -96,16 +110,34 @@ class SlimmableModel:
             BudgetError: If no configuration is within the budget; names the cheapest.
             WidthError: If there is no such configuration.
         """
-        module = self._modules.get(wanted)
+        found = self.configuration(wanted)
+        module = self._modules.get(found.id)
         if module is None:
-            found = self.configuration(wanted)
             with self._lock:
-                module = self._modules.get(found.widths) or self._build(found)
-                self._modules[found.widths] = self._modules[wanted] = module
+                module = self._modules.get(found.id) or self._build(found)
+                self._modules[found.id] = module
         return module
 
-    def configuration(self, wanted: str | Widths) -> Configuration:
+    def configuration(self, wanted: str | Sequence[int]) -> Configuration:
         """The configuration that `at` takes; arguments and errors are the same."""
+        return self._find(wanted if isinstance(wanted, str) else tuple(map(int, wanted)))
+
+    def to(self, device: torch.device | str) -> "SlimmableModel":
+        """Move the shared weights to ``device``; modules that `at` gave before stay where they are.
+
+        Returns:
+            Itself.
+        """
+        with self._lock:
+            self.dense.to(device)
+            self._statistics = {
+                name: {key: buffer.to(device) for key, buffer in own.items()}
+                for name, own in self._statistics.items()
+            }
+            self._modules = {}
+        return self
+
+    def _found(self, wanted: str | Widths) -> Configuration:
         if isinstance(wanted, str) and "=" in wanted:
             return self._best_within(parse_budget(wanted))
         for configuration in self.configurations:
@@ -120,7 +152,7 @@ class SlimmableModel:
     def _best_within(self, budget: Budget) -> Configuration:
         columns = [limit.quantity.column for limit in budget]
         limits = [
-            limit.resolve(self._full.get(column))
+            limit.resolve(self.full.get(column))
             for limit, column in zip(budget, columns, strict=True)
         ]
         known = [c for c in self.configurations if all(column in c.numbers for column in columns)]
@@ -140,63 +172,55 @@ class SlimmableModel:
         least = min(known, key=lambda c: (c.numbers[column], -c.numbers["val_top1"]))
         return f"'{least.id}'", least.numbers
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def _build(self, configuration: Configuration) -> nn.Module:
-        own = self._statistics.get(configuration.id, {})
-        module = _copy(self._dense, "", self._slices, configuration.widths, own, {})
-        for (path, name), axes in self._slices.attributes.items():
-            layer = module.get_submodule(path)
+        widths, own = configuration.widths, self._statistics[configuration.id]
+        # `copy.deepcopy` would take 20 times as long.
+        copies = {m: m.__class__.__new__(m.__class__) for m in self.dense.modules()}
+        for path, module in self.dense.named_modules():
+            prefix = f"{path}." if path else ""
+            state = {key: _with_copies(value, copies) for key, value in vars(module).items()}
+            state["_parameters"] = {
+                leaf: _parameter(parameter, self._part(parameter, prefix + leaf, widths))
+                for leaf, parameter in module._parameters.items()
+            }
+            state["_buffers"] = {
+                leaf: own[prefix + leaf]
+                if prefix + leaf in own
+                else self._part(buffer, prefix + leaf, widths)
+                for leaf, buffer in module._buffers.items()
+            }
+            copies[module].__dict__.update(state)
+        copied = copies[self.dense]
+        for (path, name), axes in self.slices.attributes.items():
+            layer = copied.get_submodule(path)
             full = getattr(layer, name)
-            sizes = tuple(axis_size(axis, configuration.widths) for axis in axes)
+            sizes = tuple(axis_size(axis, widths) for axis in axes)
             vars(layer)[name] = type(full)(sizes) if isinstance(full, tuple | list) else sizes[0]
-        return module
+        return copied
+
+    def _part(self, tensor: Tensor | None, name: str, widths: Widths) -> Tensor | None:
+        """The slice of a parameter or buffer that belongs to ``widths``."""
+        axes = self.slices.tensors.get(name)
+        return tensor if tensor is None or axes is None else take(tensor, axes, widths)
 
 
-def _copy(
-    module: nn.Module,
-    path: str,
-    slices: Slices,
-    widths: Widths,
-    own: Mapping[str, Tensor],
-    copies: dict[nn.Module, nn.Module],
-) -> nn.Module:
-    """A module of the same code with slices of the tensors; `copy.deepcopy` takes 20 times longer.
-
-    Args:
-        path: Of the module in the whole network, with a dot at its end.
-        own: Tensors, by name, that come instead of slices.
-        copies: Of modules that were met before, which may stand in several places.
-    """
-    if module in copies:
-        return copies[module]
-    twin = copies[module] = module.__class__.__new__(module.__class__)
-    state: dict[str, Any] = dict(vars(module))
-    state["_parameters"] = {
-        leaf: _parameter(parameter, path + leaf, slices, widths)
-        for leaf, parameter in module._parameters.items()
-    }
-    state["_buffers"] = {
-        leaf: own[path + leaf]
-        if path + leaf in own
-        else _sliced(buffer, path + leaf, slices, widths)
-        for leaf, buffer in module._buffers.items()
-    }
-    state["_modules"] = {
-        name: child and _copy(child, f"{path}{name}.", slices, widths, own, copies)
-        for name, child in module._modules.items()
-    }
-    twin.__dict__.update(state)
-    return twin
+def _parameter(full: nn.Parameter | None, part: Tensor | None) -> nn.Parameter | None:
+    """A parameter of its own in the memory of ``part``, so that `Module.to` changes no other."""
+    if full is None or part is None:
+        return None
+    return nn.Parameter(part.detach(), requires_grad=False)
 
 
-def _parameter(
-    parameter: nn.Parameter | None, name: str, slices: Slices, widths: Widths
-) -> nn.Parameter | None:
-    part = _sliced(parameter, name, slices, widths)
-    if part is None or part is parameter:
-        return parameter
-    return nn.Parameter(part, requires_grad=False)
-
-
-def _sliced(tensor: Tensor | None, name: str, slices: Slices, widths: Widths) -> Tensor | None:
-    axes = slices.tensors.get(name)
-    return tensor if tensor is None or axes is None else take(tensor, axes, widths)
+def _with_copies(value: Any, copies: Mapping[nn.Module, nn.Module]) -> Any:
+    """An attribute of a module, with the copies in place of the modules that it refers to."""
+    if isinstance(value, nn.Module):
+        return copies.get(value, value)
+    if type(value) in (dict, OrderedDict):
+        return type(value)((key, _with_copies(inner, copies)) for key, inner in value.items())
+    if type(value) in (list, tuple, set):
+        return type(value)(_with_copies(inner, copies) for inner in value)
+    if isinstance(value, MethodType) and isinstance(value.__self__, nn.Module):
+        return MethodType(value.__func__, copies.get(value.__self__, value.__self__))
+    return value

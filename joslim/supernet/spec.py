@@ -1,10 +1,11 @@
 """What decides a supernet: enough to build it again."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from joslim import networks
@@ -52,6 +53,8 @@ class NetworkSpec:
             NetworkError: If it cannot be made, or does not give one logit per class.
             TracingError: If its channel groups cannot be found.
         """
+        if model is not None and weights is not None:
+            raise NetworkError(f"weights is '{weights}', but the model is given with its own")
         example = torch.zeros(2, self.in_channels, self.image_size, self.image_size)
         network = slimmable(
             self._classifier(weights, model),
@@ -82,15 +85,19 @@ class NetworkSpec:
         """The spec that `to_json` gave as JSON values.
 
         Raises:
-            CheckpointError: If a field is missing or unknown.
+            CheckpointError: If a field is missing, unknown, or of another type.
         """
-        fields: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in content.items()
-        }
+        unknown = content.keys() - {field.name for field in fields(cls)}
+        if unknown:
+            raise CheckpointError(
+                f"it is not a network's spec: unknown {', '.join(sorted(unknown))}"
+            )
         try:
-            return cls(**fields)
-        except TypeError as error:
-            raise CheckpointError(f"it is not a network's spec: {error}") from error
+            return TypeAdapter(cls).validate_python(dict(content))
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            raise CheckpointError(f"it is not a network's spec: {name}: {first['msg']}") from error
 
     def _classifier(self, weights: str | None, model: nn.Module | None) -> nn.Module:
         if model is None:

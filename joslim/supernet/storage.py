@@ -7,12 +7,12 @@ anywhere and trained on.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -21,56 +21,24 @@ from joslim.errors import CheckpointError
 from joslim.supernet.network import SlimmableNetwork
 from joslim.supernet.slicing import tensor_at
 from joslim.supernet.spec import NetworkSpec
-from joslim.widths import Widths
+from joslim.supernet.subnetwork import Subnetwork, architecture, widths_by_name
 
 WEIGHTS, SPEC = "weights.safetensors", "spec.json"
+
+BESIDE_SLIMMABLE = ("configurations.json", "statistics.safetensors")
+"""What `joslim.supernet.artifact` writes beside; gone when something else is saved in its place."""
 
 FORMAT = 2
 """Version of the files. In version 1, which is read too, widths stood by the groups' positions."""
 
 
-@dataclass(frozen=True)
-class Subnetwork:
-    """A dense network that was taken out of a supernet, with all that is saved with it.
-
-    Attributes:
-        model: Images in [0, 1], ``(batch, channels, height, width)``, to logits.
-        spec: The supernet's.
-        widths: Channels by the name of each channel group.
-        attributes: What layers say about their channels, by ``PATH.NAME``, as
-            ``network.conv.out_channels``.
-        provenance: Where it comes from, in JSON values.
-    """
-
-    model: nn.Module
-    spec: NetworkSpec
-    widths: Mapping[str, int]
-    attributes: Mapping[str, int | Sequence[int]]
-    provenance: Mapping[str, Any]
-
-    @classmethod
-    def of(
-        cls,
-        network: SlimmableNetwork,
-        spec: NetworkSpec,
-        widths: Widths,
-        model: nn.Module | None = None,
-        **provenance: Any,
-    ) -> "Subnetwork":
-        """The sub-network at ``widths``, extracted now, or ``model`` if it was before."""
-        return cls(
-            network.extract(widths) if model is None else model,
-            spec,
-            _by_name(network, widths),
-            {".".join(key): value for key, value in network.attributes_at(widths).items()},
-            provenance,
-        )
-
-
 def save_supernet(path: Path, network: SlimmableNetwork, spec: NetworkSpec) -> None:
     """Save a supernet: all shared weights and its spec."""
-    widths = _by_name(network, network.space.full)
-    _save(path, Subnetwork(network.model, spec, widths, {}, {"kind": "supernet"}))
+    widths = widths_by_name(network, network.space.full)
+    provenance = {"kind": "supernet"}
+    _save(
+        path, Subnetwork(network.model, spec, widths, {}, architecture(network.model), provenance)
+    )
 
 
 def load_supernet(
@@ -90,7 +58,8 @@ def load_supernet(
     spec = _spec(path, content)
     network = spec.build(model=model)
     if content["format"] > 1:
-        saved, found = dict(content["widths"]), _by_name(network, network.space.full)
+        _check_architecture(network.model, content, path)
+        saved, found = dict(content["widths"]), widths_by_name(network, network.space.full)
         if saved != found:
             changed = sorted(dict(saved.items() ^ found.items()))
             raise CheckpointError(
@@ -123,10 +92,18 @@ def load_subnetwork(path: str | Path, model: nn.Module | None = None) -> Subnetw
     if content["format"] == 1:
         network = spec.build(model=model)
         widths = tuple(content.get("widths", ()))
-        subnetwork = Subnetwork.of(network, spec, widths, **provenance)
+        subnetwork = Subnetwork.of(network, spec, widths, provenance=provenance)
     else:
         dense = spec.build_dense(model)
-        subnetwork = Subnetwork(dense, spec, content["widths"], content["attributes"], provenance)
+        _check_architecture(dense, content, path)
+        subnetwork = Subnetwork(
+            dense,
+            spec,
+            content["widths"],
+            content["attributes"],
+            content["architecture"],
+            provenance,
+        )
         for key, value in subnetwork.attributes.items():
             _set_attribute(dense, key, value, path)
         for name in weights.keys() & dense.state_dict().keys():
@@ -152,12 +129,24 @@ def read_spec(path: Path) -> dict[str, Any]:
             f"{file} is of format {version!r}; expected at most {FORMAT}, so a newer version of "
             "joslim has written it"
         )
-    missing = [
-        key for key in ("widths", "attributes", WEIGHTS) if version > 1 and key not in content
-    ]
-    if missing:
-        raise CheckpointError(f"{file} lacks {', '.join(missing)}")
+    if version > 1:
+        try:
+            _Saved.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise CheckpointError(f"{file}: {key}: {first['msg']}") from error
     return content
+
+
+class _Saved(BaseModel):
+    """The types of what a spec holds beside the fields of `NetworkSpec`."""
+
+    widths: dict[str, int]
+    attributes: dict[str, Any]
+    architecture: str
+    provenance: dict[str, Any]
+    weights: str = Field(alias="weights.safetensors")
 
 
 def load_spec(path: Path) -> NetworkSpec:
@@ -166,33 +155,49 @@ def load_spec(path: Path) -> NetworkSpec:
 
 
 def _spec(path: Path, content: Mapping[str, Any]) -> NetworkSpec:
-    others = ("format", "widths", "attributes", "provenance", WEIGHTS)
+    others = ("format", "widths", "attributes", "architecture", "provenance", WEIGHTS)
     try:
         return NetworkSpec.from_json({k: v for k, v in content.items() if k not in others})
     except CheckpointError as error:
         raise CheckpointError(f"{path / SPEC}: {error}") from error
 
 
-def _by_name(network: SlimmableNetwork, widths: Widths) -> dict[str, int]:
-    groups = network.space.groups
-    named = {group.name: width for group, width in zip(groups, widths, strict=True)}
-    assert len(named) == len(groups), "channel groups share a name"
-    return named
+def _check_architecture(model: nn.Module, content: Mapping[str, Any], path: Path) -> None:
+    if architecture(model) != content["architecture"]:
+        raise CheckpointError(
+            f"{path / SPEC} is of another network than the '{content['network']}' that is built "
+            "now: names or shapes of the full network's tensors differ"
+        )
 
 
 def _save(path: Path, subnetwork: Subnetwork) -> None:
-    path.mkdir(parents=True, exist_ok=True)
-    state = subnetwork.model.state_dict()
-    save_file({name: tensor.cpu().contiguous() for name, tensor in state.items()}, path / WEIGHTS)
     content = {
         "format": FORMAT,
         **subnetwork.spec.to_json(),
         "widths": dict(subnetwork.widths),
         "attributes": dict(subnetwork.attributes),
+        "architecture": subnetwork.architecture,
         "provenance": dict(subnetwork.provenance),
-        WEIGHTS: _digest(path / WEIGHTS),
     }
+    json.dumps(content)  # before anything is written
+    path.mkdir(parents=True, exist_ok=True)
+    for other in BESIDE_SLIMMABLE:
+        (path / other).unlink(missing_ok=True)
+    save_file(_tensors(subnetwork.model), path / WEIGHTS)
+    content[WEIGHTS] = digest(path / WEIGHTS)
     (path / SPEC).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The state on the CPU, each tensor in memory of its own, as safetensors wants it."""
+    tensors: dict[str, Tensor] = {}
+    known: set[int] = set()
+    for name, tensor in model.state_dict().items():
+        tensor = tensor.cpu().contiguous()
+        storage = tensor.untyped_storage().data_ptr()
+        tensors[name] = tensor.clone() if storage in known else tensor
+        known.add(storage)
+    return tensors
 
 
 def _set_attribute(model: nn.Module, key: str, value: Any, path: Path) -> None:
@@ -212,7 +217,8 @@ def _set_attribute(model: nn.Module, key: str, value: Any, path: Path) -> None:
     setattr(module, name, type(current)(value) if is_many else value)
 
 
-def _digest(file: Path) -> str:
+def digest(file: Path) -> str:
+    """SHA-256 of a file."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
@@ -220,7 +226,7 @@ def _read_weights(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
     """The saved tensors, if they are those with which the spec was written."""
     file = path / WEIGHTS
     try:
-        if content["format"] > 1 and _digest(file) != content[WEIGHTS]:
+        if content["format"] > 1 and digest(file) != content[WEIGHTS]:
             raise CheckpointError(
                 f"{file} is not the file that {path / SPEC} was written with, or it is damaged: "
                 "its SHA-256 digest is another"

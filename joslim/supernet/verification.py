@@ -68,6 +68,7 @@ def _distinct_copy(network: Slimmable, generator: torch.Generator) -> Slimmable:
             if tensor.is_floating_point() and tensor.numel() > 1 and tensor.min() == tensor.max():
                 noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
                 tensor += (noise / 2 - 0.25).to(tensor.device)
+    model.requires_grad_(True)
     kind: Any = type(network)
     twin: Slimmable = kind(model, network.trace).eval()
     return twin

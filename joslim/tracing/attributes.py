@@ -66,6 +66,7 @@ class Attribute(int):
         share = self.share * int(other)
         return _attribute(quotient, self.module, self.name, self.index, self.uses, share)
 
+    __rfloordiv__ = _noted(int.__rfloordiv__)
     __add__, __radd__ = _noted(int.__add__), _noted(int.__radd__)
     __sub__, __rsub__ = _noted(int.__sub__), _noted(int.__rsub__)
     __mul__, __rmul__ = _noted(int.__mul__), _noted(int.__rmul__)
@@ -76,6 +77,8 @@ class Attribute(int):
     __eq__, __ne__ = _noted(int.__eq__), _noted(int.__ne__)
     __lt__, __le__ = _noted(int.__lt__), _noted(int.__le__)
     __gt__, __ge__ = _noted(int.__gt__), _noted(int.__ge__)
+    __lshift__, __rlshift__ = _noted(int.__lshift__), _noted(int.__rlshift__)
+    __rshift__, __rrshift__ = _noted(int.__rshift__), _noted(int.__rrshift__)
     __neg__, __abs__ = _noted(int.__neg__), _noted(int.__abs__)
     __bool__, __int__, __float__ = _noted(int.__bool__), _noted(int.__int__), _noted(int.__float__)
     __hash__ = int.__hash__

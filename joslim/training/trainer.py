@@ -131,6 +131,8 @@ class Trainer:
             self.load_state_dict(state, checkpoint)
         self.network.train()
         self._parallel.train()
+        if self._teacher is not None:
+            self._teacher.train()
         saved_step, saved_at = self.step, time.monotonic()
         while self.step < self.num_steps:
             if self.step % self._steps_per_proposal == 0:
@@ -249,6 +251,8 @@ class Trainer:
         """Everything that the rest of the training depends on."""
         return {
             "step": self.step,
+            "num_steps": self.num_steps,
+            "seed": self._seed,
             "network": self.network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "average": self._average and self._average.state_dict(),
@@ -259,6 +263,12 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any], source: Path) -> None:
         """Continue where `state_dict` was taken; ``source`` is named in errors."""
+        for name, own in (("num_steps", self.num_steps), ("seed", self._seed)):
+            if state.get(name, own) != own:
+                raise CheckpointError(
+                    f"checkpoint {source} is of a training with {name} {state[name]}; expected "
+                    f"{own}; delete it to start anew"
+                )
         try:
             self.network.load_state_dict(state["network"])
             self._optimizer.load_state_dict(state["optimizer"])
@@ -269,7 +279,7 @@ class Trainer:
             self._proposals = [tuple(widths) for widths in state["proposals"]]
             self.step = state["step"]
             self.history_hypervolume = self.strategy.hypervolume(self._guess_loss)
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"checkpoint {source} does not fit this training: {error}; delete it to start anew"
             ) from error

@@ -71,6 +71,10 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+RENAMED = {"training.num_proposals": "training.proposals_per_step"}
+"""Keys of version 0.1 that have another name now."""
+
+
 def _sentences(error: ValidationError) -> str:
     """One line each; a key that is missing may be one that is misspelt."""
     found = error.errors()
@@ -84,6 +88,7 @@ def _sentences(error: ValidationError) -> str:
         for key in unknown
         if (match := get_close_matches(_name(key), known, n=1))
     }
+    meant |= {key: RENAMED[key] for key in unknown if key in RENAMED}
     told = [e for e in found if e["type"] != "missing" or _key(e) not in meant.values()]
     return "\n".join(
         _sentence(e) + (f"; did you mean {meant[_key(e)]}?" if _key(e) in meant else "")

@@ -9,7 +9,8 @@ from joslim.front import Subnetworks, measure_candidates, num_candidates
 from joslim.supernet.artifact import save_slimmable
 from joslim.supernet.slimmable_model import Configuration
 from joslim.supernet.spec import NetworkSpec
-from joslim.supernet.storage import Subnetwork, load_supernet, save_subnetwork
+from joslim.supernet.storage import load_supernet, save_subnetwork
+from joslim.supernet.subnetwork import Subnetwork
 from pipelines import tracking
 from pipelines.artifacts.files import read_json
 from pipelines.artifacts.front_table import (
@@ -55,6 +56,8 @@ def main() -> None:
         front = kept[kept["on_front"]]
         full = kept[kept["source"] == "full"].iloc[0]
         full_costs = {column: float(full[column]) for column in (*EXACT, "latency_ms")}
+        if not strategy.keeps_limits(network.space.full):
+            kept = front
         _save(kept, subnetworks, spec, full_costs)
         metrics = front_metrics(found, strategy)
         _write(front[COLUMNS], candidates.drop(columns="on_front"), full_costs, metrics)
@@ -74,10 +77,10 @@ def _with_latencies(rows: pd.DataFrame, subnetworks: Subnetworks) -> pd.DataFram
 def _save(
     kept: pd.DataFrame, subnetworks: Subnetworks, spec: NetworkSpec, full_costs: dict[str, float]
 ) -> None:
-    """Save every sub-network of the front, and all of them, and the full one, as one network."""
+    """Save every sub-network of the front by itself, and all that are kept as one network."""
     shutil.rmtree(paths.FRONT, ignore_errors=True)
     shutil.rmtree(paths.SLIMMABLE, ignore_errors=True)
-    configurations = []
+    network, configurations = subnetworks.network, []
     for row in track(kept.to_dict("records"), "saving the front", len(kept)):
         widths = parse_widths(row["widths"])
         model = subnetworks.get(widths)
@@ -85,9 +88,9 @@ def _save(
         configurations.append((Configuration(row["id"], widths, numbers), model))
         if row["on_front"]:
             provenance = {"kind": "front", "id": row["id"], "source": row["source"]}
-            subnetwork = Subnetwork.of(subnetworks.network, spec, widths, model, **provenance)
+            subnetwork = Subnetwork.of(network, spec, widths, model, provenance=provenance)
             save_subnetwork(paths.FRONT / row["id"], subnetwork)
-    save_slimmable(paths.SLIMMABLE, subnetworks.network, spec, configurations, full_costs)
+    save_slimmable(paths.SLIMMABLE, network, spec, configurations, full_costs)
 
 
 def _write(

@@ -49,3 +49,37 @@ def test_a_module_that_stands_in_two_places_is_replaced_once():
 
 def test_a_root_can_be_replaced():
     assert type(twin(nn.Linear(3, 3), doubled)) is Doubled
+
+
+class Watched(nn.Module):
+    """A hook bound to the parent, a list of layers, and a buffer that is made anew."""
+
+    count: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        self.layer.register_forward_hook(self.note)
+        self.layers = [self.layer]
+        self.register_buffer("count", torch.zeros(()))
+
+    def note(self, *_: object) -> None:
+        self.count = self.count + 1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers[0](x)
+
+
+def test_references_lead_to_the_twins_own_modules():
+    original = Watched()
+    other = twin(original, doubled)
+    assert type(other.layer) is Doubled
+    assert other.layers[0] is other.layer
+    (hook,) = other.layer._forward_hooks.values()
+    assert hook.__self__ is other
+
+
+def test_a_buffer_that_is_made_anew_is_new_in_both():
+    original = Watched()
+    twin(original, doubled)(torch.zeros(1, 3))
+    assert original.count == 1

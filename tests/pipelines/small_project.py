@@ -15,7 +15,8 @@ import torch
 
 from joslim import costs
 from joslim.supernet.spec import NetworkSpec
-from joslim.supernet.storage import Subnetwork, save_subnetwork
+from joslim.supernet.storage import save_subnetwork
+from joslim.supernet.subnetwork import Subnetwork
 from pipelines.stages import register
 
 SPEC = NetworkSpec("resnet8", 10, 1, 12, (0.3,), (0.2,), min_width=0.25, divisor=None)
@@ -99,7 +100,7 @@ def make(root: Path) -> Project:
     rows = []
     for name, width_mult in WIDTH_MULTS.items():
         widths = network.space.uniform(width_mult)
-        subnetwork = Subnetwork.of(network, SPEC, widths, id=name)
+        subnetwork = Subnetwork.of(network, SPEC, widths, provenance={"id": name})
         save_subnetwork(root / "models/front" / name, subnetwork)
         rows.append(
             {

@@ -7,60 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from slimmable_folder import NETWORKS, colour_spec, images, load, save
 from small_training import spec
 from torch import Tensor, nn
 
 import joslim
-from joslim import costs
 from joslim.errors import BudgetError, CheckpointError, WidthError
-from joslim.supernet import Configuration, NetworkSpec, SlimmableModel, save_slimmable
-from joslim.supernet.batch_norm import recalibrate_batchnorm
-
-NETWORKS = {
-    "resnet20": 32, "torchvision:mobilenet_v2": 64, "torchvision:densenet121": 32,
-    "timm:test_convnext": 64, "small_transformers:vit": 64,
-}  # fmt: skip
-
-
-def colour_spec(name: str) -> NetworkSpec:
-    size = NETWORKS[name]
-    return spec(network=name, in_channels=3, image_size=size, mean=(0.5,) * 3, std=(0.2,) * 3)
-
-
-def save(path: Path, of: NetworkSpec, num_widths: int = 3) -> dict[str, nn.Module]:
-    """A slimmable network with random weights; its extracted networks by id."""
-    torch.manual_seed(0)
-    network = of.build().eval()
-    generator = torch.Generator().manual_seed(1)
-    shape = (4, of.in_channels, of.image_size, of.image_size)
-    batches = [torch.rand(shape, generator=generator) for _ in range(2)]
-    widths_list = [network.space.smallest, network.space.full]
-    while len(set(widths_list)) < num_widths:
-        widths_list.append(network.space.random(generator))
-    kept, dense = [], {}
-    sizes = {name: cost(network) for name, cost in costs.COSTS.items()}
-    for i, widths in enumerate(dict.fromkeys(widths_list)):
-        model = network.extract(widths)
-        recalibrate_batchnorm([model], batches)
-        fraction = sizes["macs"].fraction(widths)
-        numbers = {name: float(cost(widths)) for name, cost in sizes.items()}
-        numbers["val_top1"] = 0.5 + fraction / 4
-        kept.append((Configuration(f"w-{i}", widths, numbers), model))
-        dense[f"w-{i}"] = model.eval()
-    full = {name: float(cost.full) for name, cost in sizes.items()}
-    save_slimmable(path, network, of, kept, full)
-    return dense
-
-
-def load(path: Path) -> SlimmableModel:
-    model = joslim.load(path)
-    assert isinstance(model, SlimmableModel)
-    return model
-
-
-def images(of: NetworkSpec) -> Tensor:
-    shape = (2, of.in_channels, of.image_size, of.image_size)
-    return torch.rand(shape, generator=torch.Generator().manual_seed(2))
+from joslim.supernet import Configuration, SlimmableModel, save_slimmable
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -142,6 +95,50 @@ def test_threads_use_different_widths_at_the_same_time(tmp_path: Path) -> None:
     assert wrong == []
 
 
+class Lists(nn.Module):
+    """Runs its layers from a list, which is no child of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16)
+        self.head = nn.Linear(16, 10)
+        self.steps = [self.conv, self.norm]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for step in self.steps:
+            x = step(x)
+        return self.head(x.mean((2, 3)))
+
+
+def test_layers_that_stand_in_lists_are_narrow_too(tmp_path: Path) -> None:
+    mine = spec(network="mine")
+    network = mine.build(model=Lists()).eval()
+    widths = network.space.smallest
+    numbers = {"macs": 1.0, "val_top1": 0.5}
+    dense = network.extract(widths).eval()
+    kept = [(Configuration("run:1", widths, numbers), dense)]
+    save_slimmable(tmp_path, network, mine, kept, numbers)
+    model = joslim.load(tmp_path, Lists())
+    assert isinstance(model, SlimmableModel)
+    assert torch.equal(model.at("run:1")(images(mine)), dense(images(mine)))
+    with pytest.raises(CheckpointError, match="two configurations have the same id"):
+        save_slimmable(tmp_path, network, mine, kept * 2, numbers)
+
+
+def test_what_is_done_to_one_width_is_not_done_to_another(tmp_path: Path) -> None:
+    dense = save(tmp_path, spec())
+    model, x = load(tmp_path), images(spec())
+    fired: list[str] = []
+    model.at("w-0").double().register_forward_hook(lambda *_: fired.append("w-0"))
+    assert torch.equal(model.at("w-1")(x), dense["w-1"](x))
+    assert fired == []
+    with torch.inference_mode():
+        model.to("cpu").at("w-0")(x)
+    x.requires_grad_()
+    model.at("w-0")(x).sum().backward()
+    assert model.at(list(model.configurations[0].widths)) is model.at("w-0")
+
+
 def change(path: Path, **changes: Any) -> None:
     file = path / "configurations.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
@@ -155,5 +152,5 @@ def test_damage_is_named(tmp_path: Path) -> None:
     ):
         joslim.load(tmp_path)
     (tmp_path / "statistics.safetensors").write_bytes(b"short")
-    with pytest.raises(CheckpointError, match=r"statistics.safetensors beside it cannot be read"):
+    with pytest.raises(CheckpointError, match=r"statistics.safetensors is not the file that"):
         joslim.load(tmp_path)

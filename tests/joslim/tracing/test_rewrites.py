@@ -14,12 +14,8 @@ import joslim
 from benchmarks.networks import counted_macs
 from joslim.supernet.channel_order import importance
 from joslim.supernet.spec import NetworkSpec
-from joslim.supernet.storage import (
-    Subnetwork,
-    load_supernet,
-    save_subnetwork,
-    save_supernet,
-)
+from joslim.supernet.storage import load_supernet, save_subnetwork, save_supernet
+from joslim.supernet.subnetwork import Subnetwork
 from joslim.tracing.rewrites import REPLACEMENTS, make_traceable
 from joslim.tracing.rewrites.attention import SelfAttention
 

@@ -70,3 +70,12 @@ def test_checkpoints_come_by_time_as_well(tmp_path: Path):
     steps = trainer().run(file, checkpoint_steps=1000, checkpoint_minutes=1e-9)
     next(steps), next(steps)
     assert file.exists()
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path):
+    file = tmp_path / "checkpoint.pt"
+    train_until(9, file)
+    with pytest.raises(CheckpointError, match="of a training with num_steps 14; expected 7"):
+        next(trainer(epochs=1).run(file))
+    with pytest.raises(CheckpointError, match="does not fit this training"):
+        next(trainer(weight_average=0.9).run(file))

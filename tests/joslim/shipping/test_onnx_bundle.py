@@ -1,0 +1,91 @@
+"""A bundle of ONNX files: outputs of each configuration, bytes, and the script that runs them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from slimmable_folder import colour_spec, load, save
+from small_training import spec
+
+from joslim.shipping import export_onnx, onnx_bundle
+from joslim.shipping.onnx_bundle import ExportError
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("resnet8")
+    save(folder / "model", spec())
+    export_onnx(load(folder / "model"), folder / "bundle")
+    return folder / "bundle"
+
+
+@pytest.mark.parametrize("name", ["torchvision:densenet121", "small_transformers:vit"])
+def test_gathered_weights_are_sliced_and_joined(name: str, tmp_path: Path) -> None:
+    save(tmp_path / "model", colour_spec(name), num_widths=2)
+    model = load(tmp_path / "model")
+    export_onnx(model, tmp_path / "bundle")
+    images = torch.rand(2, *model.input_shape)
+    for configuration in model.configurations:
+        session = onnxruntime.InferenceSession(tmp_path / "bundle" / f"{configuration.id}.onnx")
+        (found,) = session.run(None, {"images": images.numpy()})
+        expected = model.at(configuration.id)(images)
+        torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_stand_in_the_bundle_once(bundle: Path) -> None:
+    weights = (bundle.parent / "model" / "weights.safetensors").stat().st_size
+    assert (bundle / "weights.bin").stat().st_size < weights
+    graphs = [file.stat().st_size for file in bundle.glob("*.onnx")]
+    assert len(graphs) == 3
+    assert max(graphs) < 0.12 * weights
+
+
+def run(bundle: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    command = [sys.executable, bundle / "run.py", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=bundle)
+
+
+def test_the_script_runs_the_best_within_a_budget(bundle: Path) -> None:
+    model = load(bundle.parent / "model")
+    images = torch.rand(4, *model.input_shape, generator=torch.Generator().manual_seed(0))
+    np.save(bundle.parent / "images.npy", images.numpy())
+    for budget in ("macs=100%", "macs=60%", "memory=1MiB,params=99%", "w-0"):
+        done = run(bundle, bundle.parent / "images.npy", "--budget", budget)
+        assert done.returncode == 0, done.stderr
+        chosen = model.configuration(budget)
+        classes = model.at(budget)(images).argmax(1).tolist()
+        assert done.stdout.strip() == f"{chosen.id}: classes {classes}"
+    refused = run(bundle, bundle.parent / "images.npy", "--budget", "macs=1")
+    assert refused.stderr.startswith("nothing is within macs=1; there is macs from ")
+    unknown = run(bundle, bundle.parent / "images.npy", "--budget", "speed=1")
+    assert "budget is 'speed=1'; expected such as macs=50%" in unknown.stderr
+
+
+def test_the_description_has_what_the_folder_has(bundle: Path) -> None:
+    content = json.loads((bundle / "bundle.json").read_text())
+    assert content["input_shape"] == [1, 12, 12]
+    assert {entry["file"] for entry in content["configurations"]} == {
+        file.name for file in bundle.glob("*.onnx")
+    }
+
+
+def test_what_cannot_be_written_leaves_nothing_behind(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load(bundle.parent / "model")
+    with pytest.raises(ExportError, match="exists already; expected a folder that can be made"):
+        export_onnx(model, bundle)
+    monkeypatch.setattr(onnx_bundle, "TOLERANCE", -1.0)
+    with pytest.raises(ExportError, match="configuration 'w-0': ONNX Runtime differs from PyTorch"):
+        export_onnx(model, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+    monkeypatch.setattr(onnx_bundle, "PACKAGES", ("not_installed",))
+    with pytest.raises(ExportError, match="ONNX needs not_installed; run: pip install not_install"):
+        export_onnx(model, tmp_path / "bundle")
