@@ -15,7 +15,7 @@ from torch import nn
 import joslim
 from joslim.front import Subnetworks, extract_front
 from joslim.supernet import Subnetwork, save_subnetwork
-from joslim.training import Trainer, TrainingConfig
+from joslim.training import Trainer, TrainingConfig, use_suitable_threads
 
 
 def small_net() -> nn.Module:
@@ -41,6 +41,7 @@ def main(folder: Path | None) -> None:
     macs = joslim.costs.macs(network)
     search = joslim.search.create("joslim", space=network.space, cost=macs, seed=0)
 
+    use_suitable_threads(network, batch_size=128)
     trainer = Trainer(network, search, images.train, TrainingConfig(epochs=1), seed=0)
     for step in trainer.run():
         if step.step % 100 == 0 or step.step == step.num_steps:

@@ -18,12 +18,24 @@ class ImageSet:
     """Images and their labels.
 
     Attributes:
-        images: uint8, ``(n, channels, height, width)``.
+        images: uint8 from 0 to 255, ``(n, channels, height, width)``.
         labels: int64 class indices, ``(n,)``.
+
+    Raises:
+        DataError: If they are of another type or shape.
     """
 
     images: Tensor
     labels: Tensor
+
+    def __post_init__(self) -> None:
+        _require("images", self.images, torch.uint8, "(n, channels, height, width)", 4)
+        _require("labels", self.labels, torch.int64, "(n,)", 1)
+        if len(self.images) != len(self.labels):
+            raise DataError(
+                f"there are {len(self.images)} images, but {len(self.labels)} labels; expected one "
+                "for each"
+            )
 
     suffix = ".safetensors"
     """Of the files that `save` writes."""
@@ -92,6 +104,16 @@ class ImageSet:
             return cls(tensors["images"], tensors["labels"])
         except (OSError, SafetensorError, KeyError) as error:
             raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _require(name: str, given: object, dtype: torch.dtype, shape: str, num_dims: int) -> None:
+    if not isinstance(given, Tensor):
+        found = type(given).__name__
+    else:
+        found = f"{given.dtype} of shape {tuple(given.shape)}"
+        if given.dtype == dtype and given.dim() == num_dims:
+            return
+    raise DataError(f"{name} is {found}; expected {dtype} of shape {shape}")
 
 
 def unit_range(images: Tensor, device: torch.device | None = None) -> Tensor:

@@ -26,11 +26,15 @@ from joslim.supernet.storage import (
     WEIGHTS,
     digest,
     load_subnetwork,
+    read_spec,
     save_supernet,
 )
-from joslim.tracing import Axis, Part
+from joslim.tracing import Axis, Part, axis_size
 
 CONFIGURATIONS, STATISTICS = BESIDE_SLIMMABLE
+
+SLIMMABLE = "slimmable"
+"""Kind of the folder in its spec."""
 
 TOLERANCE = 1e-4
 """Largest difference of a slice's outputs from its extracted network's, to their largest one."""
@@ -70,7 +74,7 @@ def save_slimmable(
     model = SlimmableModel(stored, slices, [c for c, _ in found], statistics, full, shape)
     for configuration, dense in found:
         _check(model, configuration, dense)
-    save_supernet(path, network, spec)
+    save_supernet(path, network, spec, kind=SLIMMABLE)
     named = {f"{i}:{n}": b.cpu() for i, own in statistics.items() for n, b in own.items()}
     save_file({name: buffer.contiguous() for name, buffer in named.items()}, path / STATISTICS)
     rows = [
@@ -113,8 +117,12 @@ def _check(model: SlimmableModel, configuration: Configuration, dense: nn.Module
 
 
 def is_slimmable(path: Path) -> bool:
-    """Whether a folder holds a slimmable network, and not a single sub-network."""
-    return (path / CONFIGURATIONS).exists()
+    """Whether a folder holds a slimmable network, and not a single sub-network.
+
+    Raises:
+        CheckpointError: If its spec cannot be read.
+    """
+    return read_spec(path).get("provenance", {}).get("kind") == SLIMMABLE
 
 
 def load_slimmable(path: Path, model: nn.Module | None = None) -> SlimmableModel:
@@ -152,11 +160,14 @@ def load_slimmable(path: Path, model: nn.Module | None = None) -> SlimmableModel
             )
             for row in content["configurations"]
         ]
+        statistics = _load_statistics(path, [c.id for c in configurations], loaded.model)
+        for configuration in configurations:
+            _check_widths(slices, configuration, statistics[configuration.id], path)
         return SlimmableModel(
             loaded.model,
             slices,
             configurations,
-            _load_statistics(path, [c.id for c in configurations], loaded.model),
+            statistics,
             content["full"],
             (spec.in_channels, spec.image_size, spec.image_size),
         )
@@ -185,6 +196,29 @@ def _load_statistics(
     if found.keys() != {f"{i}:{name}" for i in ids for name in names}:
         raise CheckpointError(f"{path / STATISTICS} is not of these configurations")
     return {i: {name: found[f"{i}:{name}"] for name in names} for i in ids}
+
+
+def _check_widths(
+    slices: Slices, configuration: Configuration, own: Mapping[str, Tensor], path: Path
+) -> None:
+    """Refuse widths that the network does not have, or that statistics do not belong to."""
+    full = {
+        part.group: part.full // part.block
+        for axes in slices.tensors.values()
+        for axis in axes
+        for part in axis
+        if part.group is not None
+    }
+    fits = all(1 <= width <= full.get(g, width) for g, width in enumerate(configuration.widths))
+    if not fits or any(
+        len(buffer) != axis_size(slices.tensors[name][0], configuration.widths)
+        for name, buffer in own.items()
+        if name in slices.tensors
+    ):
+        raise CheckpointError(
+            f"{path / CONFIGURATIONS}: the network cannot have the widths of configuration "
+            f"'{configuration.id}', or statistics are of others"
+        )
 
 
 def _axes_to_json(axes: tuple[Axis, ...]) -> list[Any]:

@@ -96,6 +96,10 @@ class SlimmableModel:
         self._find = lru_cache(MAX_REMEMBERED)(self._found)
         self._lock = threading.Lock()
 
+    def __repr__(self) -> str:
+        ids = ", ".join(configuration.id for configuration in self.configurations)
+        return f"SlimmableModel({len(self.configurations)} configurations: {ids})"
+
     def at(self, wanted: str | Sequence[int]) -> nn.Module:
         """The network at one width configuration, as a module in eval mode.
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from joslim.errors import CheckpointError
+from joslim.errors import CheckpointError, NetworkError
 from joslim.supernet.network import SlimmableNetwork
 from joslim.supernet.slicing import tensor_at
 from joslim.supernet.spec import NetworkSpec
@@ -32,10 +32,12 @@ FORMAT = 2
 """Version of the files. In version 1, which is read too, widths stood by the groups' positions."""
 
 
-def save_supernet(path: Path, network: SlimmableNetwork, spec: NetworkSpec) -> None:
-    """Save a supernet: all shared weights and its spec."""
+def save_supernet(
+    path: Path, network: SlimmableNetwork, spec: NetworkSpec, *, kind: str = "supernet"
+) -> None:
+    """Save a supernet: all shared weights and its spec, whose provenance says ``kind``."""
     widths = widths_by_name(network, network.space.full)
-    provenance = {"kind": "supernet"}
+    provenance = {"kind": kind}
     _save(
         path, Subnetwork(network.model, spec, widths, {}, architecture(network.model), provenance)
     )
@@ -94,7 +96,7 @@ def load_subnetwork(path: str | Path, model: nn.Module | None = None) -> Subnetw
         widths = tuple(content.get("widths", ()))
         subnetwork = Subnetwork.of(network, spec, widths, provenance=provenance)
     else:
-        dense = spec.build_dense(model)
+        dense = _own_or_named(spec, model)
         _check_architecture(dense, content, path)
         subnetwork = Subnetwork(
             dense,
@@ -160,6 +162,13 @@ def _spec(path: Path, content: Mapping[str, Any]) -> NetworkSpec:
         return NetworkSpec.from_json({k: v for k, v in content.items() if k not in others})
     except CheckpointError as error:
         raise CheckpointError(f"{path / SPEC}: {error}") from error
+
+
+def _own_or_named(spec: NetworkSpec, model: nn.Module | None) -> nn.Module:
+    try:
+        return spec.build_dense(model)
+    except NetworkError as error:
+        raise NetworkError(f"{error}; if it is your own, give it: load(folder, model)") from error
 
 
 def _check_architecture(model: nn.Module, content: Mapping[str, Any], path: Path) -> None:

@@ -146,3 +146,18 @@ def test_augmentation_shifts_and_mirrors_whole_images():
     found = (batch[:, 0, None] == allowed).flatten(2).all(2)
     assert found.any(1).all()
     assert found.any(0).sum() == 18
+
+
+def test_images_of_another_type_or_shape_are_refused():
+    images, labels = torch.zeros(3, 1, 4, 4, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)
+    assert len(ImageSet(images, labels)) == 3
+    with pytest.raises(
+        DataError, match=r"images is torch.float32 of shape .*; expected torch.uint"
+    ):
+        ImageSet(images.float(), labels)
+    with pytest.raises(DataError, match=r"images is ndarray; expected torch.uint8 of shape"):
+        ImageSet(images.numpy(), labels)
+    with pytest.raises(DataError, match=r"labels is torch.int32 of shape .*; expected torch.int64"):
+        ImageSet(images, labels.int())
+    with pytest.raises(DataError, match="there are 3 images, but 2 labels; expected one for each"):
+        ImageSet(images, labels[:2])

@@ -146,6 +146,12 @@ def change(path: Path, **changes: Any) -> None:
 
 def test_damage_is_named(tmp_path: Path) -> None:
     save(tmp_path, spec())
+    rows = json.loads((tmp_path / "configurations.json").read_text())["configurations"]
+    for width in (99, 0, rows[0]["widths"]["network.conv"] + 1):
+        rows[0]["widths"]["network.conv"] = width
+        change(tmp_path, configurations=rows)
+        with pytest.raises(CheckpointError, match="cannot have the widths of configuration 'w-0'"):
+            joslim.load(tmp_path)
     change(tmp_path, configurations=[{"id": "w-0", "widths": {"network.conv": 7}, "numbers": {}}])
     with pytest.raises(
         CheckpointError, match=r"configurations.json or .* cannot be read: KeyError"
@@ -154,3 +160,11 @@ def test_damage_is_named(tmp_path: Path) -> None:
     (tmp_path / "statistics.safetensors").write_bytes(b"short")
     with pytest.raises(CheckpointError, match=r"statistics.safetensors is not the file that"):
         joslim.load(tmp_path)
+    (tmp_path / "configurations.json").unlink()
+    with pytest.raises(CheckpointError, match=r"configurations.json or .* cannot be read: File"):
+        joslim.load(tmp_path)
+
+
+def test_it_shows_what_it_holds(tmp_path: Path) -> None:
+    save(tmp_path, spec())
+    assert repr(load(tmp_path)) == "SlimmableModel(3 configurations: w-0, w-2, w-1)"

@@ -11,7 +11,7 @@ from small_training import spec
 from torch import Tensor, nn
 
 import joslim
-from joslim.errors import CheckpointError
+from joslim.errors import CheckpointError, NetworkError
 from joslim.supernet import storage
 from joslim.supernet.storage import (
     load_spec,
@@ -79,6 +79,8 @@ def test_an_own_module_is_saved_and_loaded_without_a_name(tmp_path: Path):
     save_supernet(tmp_path / "supernet", network, mine)
     expected = network(images(), widths)
     torch.testing.assert_close(joslim.load(tmp_path / "sub", own())(images()), expected)
+    with pytest.raises(NetworkError, match=r"'mine'; expected .*; if it is your own, give it"):
+        joslim.load(tmp_path / "sub")
     loaded, _ = load_supernet(tmp_path / "supernet", own())
     torch.testing.assert_close(loaded.eval()(images(), widths), expected)
 
