@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import Iterator
 
+import dask
 import pytest
 from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
@@ -50,6 +51,7 @@ def test_budgets_run_side_by_side_on_the_workers(
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ADDRESS_VARIABLE, "tcp://127.0.0.1:9")
     with (
+        dask.config.set({"distributed.comm.timeouts.connect": "2s"}),
         pytest.raises(JoslimError, match="no scheduler answers there"),
         cluster(),
     ):
