@@ -30,7 +30,7 @@ class Configuration:
         id: Its name.
         widths: Channels per group.
         numbers: Costs by column (``macs``, ``params``, ``memory_bytes``, ``latency_ms``) and what
-            was measured, ``val_top1`` among it.
+            was measured; ``macs`` and ``val_top1`` must be there.
     """
 
     id: str
