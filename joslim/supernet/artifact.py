@@ -7,7 +7,7 @@ each configuration).
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +75,8 @@ def save_slimmable(
     for configuration, dense in found:
         _check(model, configuration, dense)
     save_supernet(path, network, spec, kind=SLIMMABLE)
-    named = {f"{i}:{n}": b.cpu() for i, own in statistics.items() for n, b in own.items()}
-    save_file({name: buffer.contiguous() for name, buffer in named.items()}, path / STATISTICS)
+    joined = {i: torch.cat([b.cpu() for b in own.values()]) for i, own in statistics.items() if own}
+    save_file(joined, path / STATISTICS)
     rows = [
         {
             "id": c.id,
@@ -160,9 +160,11 @@ def load_slimmable(path: Path, model: nn.Module | None = None) -> SlimmableModel
             )
             for row in content["configurations"]
         ]
-        statistics = _load_statistics(path, [c.id for c in configurations], loaded.model)
-        for configuration in configurations:
-            _check_widths(slices, configuration, statistics[configuration.id], path)
+        joined = load_file(path / STATISTICS)
+        statistics = {
+            c.id: _split(joined.get(c.id, torch.empty(0)), c, slices, loaded.model)
+            for c in configurations
+        }
         return SlimmableModel(
             loaded.model,
             slices,
@@ -188,20 +190,14 @@ def _statistics(dense: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _load_statistics(
-    path: Path, ids: Sequence[str], dense: nn.Module
-) -> dict[str, dict[str, Tensor]]:
-    """The statistics of each configuration by name: those of all batch norms."""
-    names, found = set(_statistics(dense)), load_file(path / STATISTICS)
-    if found.keys() != {f"{i}:{name}" for i in ids for name in names}:
-        raise CheckpointError(f"{path / STATISTICS} is not of these configurations")
-    return {i: {name: found[f"{i}:{name}"] for name in names} for i in ids}
+def _split(
+    joined: Tensor, configuration: Configuration, slices: Slices, dense: nn.Module
+) -> dict[str, Tensor]:
+    """The statistics of a configuration by name, which are saved one after the other.
 
-
-def _check_widths(
-    slices: Slices, configuration: Configuration, own: Mapping[str, Tensor], path: Path
-) -> None:
-    """Refuse widths that the network does not have, or that statistics do not belong to."""
+    Raises:
+        CheckpointError: If the network cannot have these widths, or statistics are of others.
+    """
     full = {
         part.group: part.full // part.block
         for axes in slices.tensors.values()
@@ -209,16 +205,18 @@ def _check_widths(
         for part in axis
         if part.group is not None
     }
-    fits = all(1 <= width <= full.get(g, width) for g, width in enumerate(configuration.widths))
-    if not fits or any(
-        len(buffer) != axis_size(slices.tensors[name][0], configuration.widths)
-        for name, buffer in own.items()
-        if name in slices.tensors
-    ):
+    widths = configuration.widths
+    sizes = {
+        name: axis_size(slices.tensors[name][0], widths) if name in slices.tensors else len(buffer)
+        for name, buffer in _statistics(dense).items()
+    }
+    fits = all(1 <= width <= full.get(g, width) for g, width in enumerate(widths))
+    if not fits or sum(sizes.values()) != len(joined):
         raise CheckpointError(
-            f"{path / CONFIGURATIONS}: the network cannot have the widths of configuration "
-            f"'{configuration.id}', or statistics are of others"
+            f"the network cannot have the widths of configuration '{configuration.id}', or its "
+            f"{STATISTICS} are of others"
         )
+    return dict(zip(sizes, joined.split(list(sizes.values())), strict=True))
 
 
 def _axes_to_json(axes: tuple[Axis, ...]) -> list[Any]:
