@@ -36,9 +36,14 @@ from joslim.costs import Cost
 from joslim.data import Images
 from joslim.evaluation import measure
 from joslim.finetuning import finetune
-from joslim.front import BATCH, Subnetworks, measure_candidates, num_candidates
+from joslim.front import BATCH, Subnetworks
 from joslim.training.threads import use_suitable_threads
-from pipelines.artifacts.front_table import candidate_table, front_metrics, parse_widths
+from pipelines.artifacts.front_table import (
+    candidate_table,
+    front_metrics,
+    measure_all_candidates,
+    parse_widths,
+)
 from pipelines.artifacts.prepared_data import DataInfo, load_split
 from pipelines.building import make_trainer
 from pipelines.settings import paths
@@ -125,15 +130,7 @@ def run(network: str, params: Params) -> dict[str, Any]:
     train, val, test = (load_split(split) for split in ("train", "val", "test"))
     subnetworks = Subnetworks(trainer.network, train, params.front.calibration_images)
     strategy, cost = trainer.strategy, trainer.strategy.cost
-    measured = measure_candidates(
-        subnetworks,
-        strategy,
-        val,
-        num_proposals=params.front.num_proposals,
-        refresh_images=params.training.refresh_images,
-    )
-    total = num_candidates(strategy, params.front.num_proposals)
-    candidates = list(track(measured, "measuring candidates", total))
+    candidates = measure_all_candidates(params, subnetworks, strategy, val)
     table = candidate_table(candidates, strategy, trainer.network)
     front = table[table["on_front"]].assign(fraction=lambda t: t["objective"] / cost.full)
     found = map(parse_widths, front["widths"])

@@ -35,3 +35,7 @@ class CheckpointError(JoslimError, RuntimeError):
 
 class DivergenceError(JoslimError, ArithmeticError):
     """A training whose loss is no longer a finite number."""
+
+
+class ExportError(JoslimError, RuntimeError):
+    """A model that cannot be written in the wanted format."""

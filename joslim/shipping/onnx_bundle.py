@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from joslim.errors import JoslimError
+from joslim.errors import ExportError
 from joslim.supernet.slimmable_model import Configuration, SlimmableModel
 from joslim.tracing import Axis
 from joslim.widths import Widths
@@ -35,10 +35,6 @@ MAX_FOLDED = 8
 
 MAX_RESULT = 4096
 """Elements of what comes of it, as a bias of zeros."""
-
-
-class ExportError(JoslimError, RuntimeError):
-    """A model that cannot be written in the wanted format."""
 
 
 def export_onnx(model: SlimmableModel, folder: Path) -> None:

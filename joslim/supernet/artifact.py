@@ -139,8 +139,10 @@ def load_slimmable(path: Path, model: nn.Module | None = None) -> SlimmableModel
     spec = loaded.spec
     try:
         content = json.loads((path / CONFIGURATIONS).read_text())
-        for name in (WEIGHTS, STATISTICS):
-            if digest(path / name) != content[name]:
+        # That the weights are those of the spec was seen when they were loaded.
+        found = {WEIGHTS: read_spec(path)[WEIGHTS], STATISTICS: digest(path / STATISTICS)}
+        for name, own in found.items():
+            if own != content[name]:
                 raise CheckpointError(
                     f"{path / name} is not the file that {path / CONFIGURATIONS} was written with"
                 )

@@ -1,4 +1,4 @@
-"""The front as a table: a row per candidate, its widths as text, its costs in their columns."""
+"""Candidates for the front: measured, and as a table with a row for each."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,10 +7,13 @@ from typing import Any
 import pandas as pd
 
 from joslim import costs, front
-from joslim.front import Candidate
+from joslim.data import Images
+from joslim.front import Candidate, Subnetworks
 from joslim.search import Strategy
 from joslim.supernet.network import SlimmableNetwork
 from joslim.widths import Widths
+from pipelines.settings.params import Params
+from pipelines.terminal.progress import track
 
 EXACT = ("objective", "macs", "params", "memory_bytes")
 """The columns of costs that are not measured."""
@@ -25,6 +28,21 @@ COLUMNS = [
     "val_loss", "val_top1", "val_top5", "source", "widths",
 ]  # fmt: skip
 """Of ``front.csv``."""
+
+
+def measure_all_candidates(
+    params: Params, subnetworks: Subnetworks, strategy: Strategy, val: Images
+) -> list[Candidate]:
+    """Measure the candidates of a trained network as ``params.yaml`` asks, with a progress bar."""
+    measured = front.measure_candidates(
+        subnetworks,
+        strategy,
+        val,
+        num_proposals=params.front.num_proposals,
+        refresh_images=params.training.refresh_images,
+    )
+    total = front.num_candidates(strategy, params.front.num_proposals)
+    return list(track(measured, "measuring candidates", total))
 
 
 def candidate_table(

@@ -6,14 +6,10 @@ from pathlib import Path
 
 import torch
 
-from joslim.errors import JoslimError
+from joslim.errors import ExportError
 
 TOLERANCE = 1e-4
 _ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-
-
-class ExportError(JoslimError, RuntimeError):
-    """A model that cannot be written in the wanted format."""
 
 
 def check(output: Path, *, needs_onnx: bool) -> None:

@@ -5,7 +5,7 @@ import shutil
 
 import pandas as pd
 
-from joslim.front import Subnetworks, measure_candidates, num_candidates
+from joslim.front import Subnetworks
 from joslim.supernet.artifact import save_slimmable
 from joslim.supernet.slimmable_model import Configuration
 from joslim.supernet.spec import NetworkSpec
@@ -19,6 +19,7 @@ from pipelines.artifacts.front_table import (
     NUMBERS,
     candidate_table,
     front_metrics,
+    measure_all_candidates,
     parse_widths,
 )
 from pipelines.artifacts.prepared_data import DataInfo, load_split
@@ -41,15 +42,7 @@ def main() -> None:
         strategy.load_state_dict(read_json(paths.SUPERNET / "search.json"))
         val = load_split("val").kept()
         subnetworks = Subnetworks(network, load_split("train"), params.front.calibration_images)
-        measured = measure_candidates(
-            subnetworks,
-            strategy,
-            val,
-            num_proposals=params.front.num_proposals,
-            refresh_images=params.training.refresh_images,
-        )
-        total = num_candidates(strategy, params.front.num_proposals)
-        found = list(track(measured, "measuring candidates", total))
+        found = measure_all_candidates(params, subnetworks, strategy, val)
         candidates = candidate_table(found, strategy, network)
         is_kept = candidates["on_front"] | (candidates["source"] == "full")
         kept = _with_latencies(candidates[is_kept], subnetworks)

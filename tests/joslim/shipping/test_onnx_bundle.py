@@ -13,8 +13,8 @@ import torch
 from slimmable_folder import colour_spec, load, save
 from small_training import spec
 
+from joslim.errors import ExportError
 from joslim.shipping import export_onnx, onnx_bundle
-from joslim.shipping.onnx_bundle import ExportError
 
 
 @pytest.fixture(scope="module")
