@@ -1,6 +1,6 @@
-"""Training one dense sub-network on, after it was taken out of the supernet."""
+"""Training one sub-network on, after it was taken out of the supernet."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from joslim.machine.device import training_device, training_precision
 from joslim.machine.memory_format import fast_memory_format
 from joslim.machine.mixed_precision import autocast, suited_to_autocast
 from joslim.training.config import TrainingConfig
+from joslim.training.losses import distillation_loss
 from joslim.training.optimizer import learning_rate_at, make_optimizer
 
 CHECKS = 4
@@ -47,8 +48,11 @@ def finetune(
     epochs: float,
     learning_rate: float,
     seed: int,
+    parameters: Collection[str] | None = None,
+    teacher: nn.Module | None = None,
+    distillation_weight: float = 0.0,
 ) -> Iterator[FinetuneStep]:
-    """Train ``model`` in place on labels, and leave it at its best validation top-1.
+    """Train ``model`` in place, and leave it at its best validation top-1.
 
     Never ends worse on ``val`` than it began: the weights before fine-tuning compete too. ``val``
     is measured in float32.
@@ -62,6 +66,10 @@ def finetune(
         epochs: Passes over ``train``; may be a fraction.
         learning_rate: Falls to 0 along a half cosine.
         seed: Decides order and augmentation of the batches.
+        parameters: Names of those that are trained; the others stay as they are. None: all.
+        teacher: A network whose predictions are learned too, as the full network; it stays as it
+            is.
+        distillation_weight: Share of the teacher in the loss, in [0, 1]; the labels get the rest.
     """
     config = config.model_copy(
         update={
@@ -80,7 +88,11 @@ def finetune(
     layout = fast_memory_format(model)
     model.to(device).to(memory_format=layout)
     trained = suited_to_autocast(model, device, precision)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(parameters is None or name in parameters)
     optimizer = make_optimizer(model, config)
+    if teacher is not None:
+        teacher = suited_to_autocast(teacher.to(device).eval(), device, precision)
 
     def top1() -> float:
         return measure(model, val.batches(VAL_BATCH, device)).top1
@@ -97,7 +109,18 @@ def finetune(
         trained.train()
         with autocast(device, precision):
             logits = trained(images.to(memory_format=layout))
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
+        if teacher is None:
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
+        else:
+            with torch.no_grad(), autocast(device, precision):
+                targets = teacher(images.to(memory_format=layout))
+            loss = distillation_loss(
+                logits.float(),
+                targets.float(),
+                labels,
+                weight=distillation_weight,
+                label_smoothing=config.label_smoothing,
+            )
         optimizer.zero_grad()
         loss.backward()
         if config.max_gradient_norm is not None:

@@ -20,7 +20,6 @@ from pipelines.registry import lookup as registry_lookup
 from pipelines.registry.lookup import Entry
 from pipelines.registry.model_card import HEADINGS, cells
 from pipelines.registry.records import connect
-from pipelines.settings import paths
 
 
 class _Commands(TyperGroup):
@@ -106,8 +105,8 @@ def export(
         bool,
         typer.Option(
             "--slimmable",
-            help="All width configurations of the checkout's last run (models/slimmable) as ONNX: "
-            "one file of weights, a small graph for each, and a script that runs them.",
+            help="All width configurations at once, their weights once. As ONNX: one file of "
+            "weights, a small graph for each, and a script that runs them.",
         ),
     ] = False,
     format: Annotated[Format, typer.Option("--format", help="File format.")] = Format.ONNX,
@@ -117,41 +116,24 @@ def export(
 
     What is written takes images in [0, 1] and gives logits.
     """
-    if slimmable:
-        _export_slimmable(output, budget, format)
-        return
-    if budget is None:
-        raise BudgetError("--budget is missing; expected limits such as macs=50%, or --slimmable")
+    if slimmable == (budget is not None):
+        given = "both are given" if slimmable else "neither is given"
+        raise BudgetError(f"export takes --budget, as macs=50%, or --slimmable; {given}")
+    limits = parse_budget(budget) if budget is not None else None
     from pipelines.registry import export as exporter
-    from pipelines.registry import registration as registry
 
-    limits = parse_budget(budget)
     exporter.check(output, needs_onnx=format is Format.ONNX)
     records = connect()
-    entry = registry_lookup.best_within(records, registry_lookup.find_model(records, model), limits)
-    program = registry.download(entry, "data/model.pt2")
-    if format is Format.ONNX:
-        exporter.to_onnx(program, output)
-    else:
-        exporter.to_pt2(program, output)
+    chosen = registry_lookup.find_model(records, model)
+    if limits is None:
+        entry = registry_lookup.slimmable_version(records, chosen)
+        exporter.slimmable_to_onnx(entry, output)
+        print(f"{entry.uri} -> {output}; run: python {output}/run.py")
+        return
+    entry = registry_lookup.best_within(records, chosen, limits)
+    write = exporter.to_onnx if format is Format.ONNX else exporter.to_pt2
+    write(exporter.program(entry), output)
     print(f"{entry.uri} -> {output}")
-
-
-def _export_slimmable(output: Path, budget: str | None, format: Format) -> None:
-    import joslim
-    from joslim.shipping import export_onnx
-    from joslim.supernet import SlimmableModel
-
-    if budget is not None or format is not Format.ONNX:
-        given = "--budget" if budget is not None else f"--format {format}"
-        raise BudgetError(f"{given} does not go with --slimmable, which writes all as ONNX")
-    folder = paths.root() / paths.SLIMMABLE
-    if not folder.is_dir():
-        raise BudgetError(f"there is no {folder}; run `dvc repro front` first")
-    found = joslim.load(folder)
-    assert isinstance(found, SlimmableModel)
-    export_onnx(found, output)
-    print(f"{len(found.configurations)} configurations -> {output}; run: python {output}/run.py")
 
 
 def _json(entry: Entry) -> dict[str, Any]:

@@ -2,36 +2,35 @@
 
 A folder holds what `joslim.supernet.storage` writes of a supernet, ``weights.safetensors`` and
 ``spec.json``, and beside it ``configurations.json`` (the width configurations with their numbers,
-and which parts of the tensors belong to them) and ``statistics.safetensors`` (batch norm's, for
-each configuration).
+and which parts of the tensors belong to them) and ``private.safetensors`` (what each configuration
+has of its own: batch norm's statistics, and parameters that were fine-tuned for it).
 """
 
-import json
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import nn
 
-from joslim.errors import CheckpointError, TracingError
+from joslim.errors import TracingError
+from joslim.supernet.configurations import read_configurations, write_configurations
 from joslim.supernet.network import SlimmableNetwork
+from joslim.supernet.private import statistics
 from joslim.supernet.slimmable_model import Configuration, Slices, SlimmableModel
 from joslim.supernet.spec import NetworkSpec
 from joslim.supernet.storage import (
     BESIDE_SLIMMABLE,
+    SPEC,
     WEIGHTS,
-    digest,
+    load_spec,
     load_subnetwork,
     read_spec,
     save_supernet,
 )
-from joslim.tracing import Axis, Part, axis_size
+from joslim.supernet.subnetwork import Subnetwork
 
-CONFIGURATIONS, STATISTICS = BESIDE_SLIMMABLE
+CONFIGURATIONS, PRIVATE = BESIDE_SLIMMABLE
 
 SLIMMABLE = "slimmable"
 """Kind of the folder in its spec."""
@@ -58,45 +57,36 @@ def save_slimmable(
         full: The full network's costs by column, for budgets in percent.
 
     Raises:
-        CheckpointError: If two configurations have one id.
+        WidthError: If two configurations have one id.
         TracingError: If slices give other outputs than the extracted networks: some module keeps
             others where they cannot be found, or changes itself as it runs.
     """
     found = list(configurations)
-    statistics = {c.id: _statistics(dense) for c, dense in found}
-    if len(statistics) < len(found):
-        raise CheckpointError("two configurations have the same id; expected one for each")
+    private = {c.id: statistics(dense) for c, dense in found}
     trace = network.trace
-    groups = [group.name for group in network.space.groups]
-    slices = Slices(tuple(groups), trace.tensors, trace.attributes)
+    groups = tuple(group.name for group in network.space.groups)
+    slices = Slices(groups, trace.tensors, trace.attributes)
     shape = (spec.in_channels, spec.image_size, spec.image_size)
     stored = network.extract(network.space.full)
-    model = SlimmableModel(stored, slices, [c for c, _ in found], statistics, full, shape)
+    model = SlimmableModel(stored, slices, [c for c, _ in found], private, full, shape)
     for configuration, dense in found:
         _check(model, configuration, dense)
     save_supernet(path, network, spec, kind=SLIMMABLE)
-    joined = {i: torch.cat([b.cpu() for b in own.values()]) for i, own in statistics.items() if own}
-    save_file(joined, path / STATISTICS)
-    rows = [
-        {
-            "id": c.id,
-            "widths": dict(zip(groups, c.widths, strict=True)),
-            "numbers": dict(c.numbers),
-        }
-        for c, _ in found
-    ]
-    content = {
-        WEIGHTS: digest(path / WEIGHTS),
-        STATISTICS: digest(path / STATISTICS),
-        "full": dict(full),
-        "groups": groups,
-        "configurations": rows,
-        "tensors": {name: _axes_to_json(axes) for name, axes in trace.tensors.items()},
-        "attributes": {
-            ".".join(key): _axes_to_json(axes) for key, axes in trace.attributes.items()
-        },
-    }
-    (path / CONFIGURATIONS).write_text(json.dumps(content) + "\n")
+    write_configurations(path, model)
+
+
+def save_extended(path: Path, source: Path, model: SlimmableModel) -> None:
+    """Save a network that was loaded from ``source`` and extended, without touching its weights.
+
+    Args:
+        path: Folder to write to.
+        source: Folder of the same weights.
+        model: With all configurations that ``path`` shall hold.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS, SPEC):
+        shutil.copyfile(source / name, path / name)
+    write_configurations(path, model)
 
 
 @torch.no_grad()
@@ -137,102 +127,31 @@ def load_slimmable(path: Path, model: nn.Module | None = None) -> SlimmableModel
     """
     loaded = load_subnetwork(path, model)
     spec = loaded.spec
-    try:
-        content = json.loads((path / CONFIGURATIONS).read_text())
-        # That the weights are those of the spec was seen when they were loaded.
-        found = {WEIGHTS: read_spec(path)[WEIGHTS], STATISTICS: digest(path / STATISTICS)}
-        for name, own in found.items():
-            if own != content[name]:
-                raise CheckpointError(
-                    f"{path / name} is not the file that {path / CONFIGURATIONS} was written with"
-                )
-        slices = Slices(
-            tuple(content["groups"]),
-            {name: _axes_from_json(axes) for name, axes in content["tensors"].items()},
-            {
-                (key.rpartition(".")[0], key.rpartition(".")[2]): _axes_from_json(axes)
-                for key, axes in content["attributes"].items()
-            },
-        )
-        configurations = [
-            Configuration(
-                row["id"],
-                tuple(row["widths"][group] for group in slices.groups),
-                row["numbers"],
-            )
-            for row in content["configurations"]
-        ]
-        joined = load_file(path / STATISTICS)
-        statistics = {
-            c.id: _split(joined.get(c.id, torch.empty(0)), c, slices, loaded.model)
-            for c in configurations
-        }
-        return SlimmableModel(
-            loaded.model,
-            slices,
-            configurations,
-            statistics,
-            content["full"],
-            (spec.in_channels, spec.image_size, spec.image_size),
-        )
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path / CONFIGURATIONS} or {STATISTICS} beside it cannot be read: {error!r}"
-        ) from error
+    shape = (spec.in_channels, spec.image_size, spec.image_size)
+    return read_configurations(path, loaded.model, shape)
 
 
-def _statistics(dense: nn.Module) -> dict[str, Tensor]:
-    """The running statistics of each batch norm, by name."""
-    return {
-        f"{path}.{leaf}" if path else leaf: buffer
-        for path, module in dense.named_modules()
-        if isinstance(module, _BatchNorm)
-        for leaf, buffer in module.named_buffers()
-        if buffer.is_floating_point()
-    }
+def extract_subnetwork(
+    path: Path, wanted: str | Sequence[int], model: nn.Module | None = None
+) -> Subnetwork:
+    """A configuration of a saved slimmable network as a dense one, to be trained on and saved.
 
-
-def _split(
-    joined: Tensor, configuration: Configuration, slices: Slices, dense: nn.Module
-) -> dict[str, Tensor]:
-    """The statistics of a configuration by name, which are saved one after the other.
+    Args:
+        path: Folder of the slimmable network.
+        wanted: A budget, an id or widths, as `SlimmableModel.at` takes them.
+        model: The stock module, where its spec names none.
 
     Raises:
-        CheckpointError: If the network cannot have these widths, or statistics are of others.
+        As `load_slimmable` and `SlimmableModel.at` do.
     """
-    full = {
-        part.group: part.full // part.block
-        for axes in slices.tensors.values()
-        for axis in axes
-        for part in axis
-        if part.group is not None
-    }
-    widths = configuration.widths
-    sizes = {
-        name: axis_size(slices.tensors[name][0], widths) if name in slices.tensors else len(buffer)
-        for name, buffer in _statistics(dense).items()
-    }
-    fits = all(1 <= width <= full.get(g, width) for g, width in enumerate(widths))
-    if not fits or sum(sizes.values()) != len(joined):
-        raise CheckpointError(
-            f"the network cannot have the widths of configuration '{configuration.id}', or its "
-            f"{STATISTICS} are of others"
-        )
-    return dict(zip(sizes, joined.split(list(sizes.values())), strict=True))
-
-
-def _axes_to_json(axes: tuple[Axis, ...]) -> list[Any]:
-    """A number for a dimension of fixed size, else ``[group, block, full]`` for each part."""
-    return [
-        axis[0].full
-        if len(axis) == 1 and axis[0].group is None
-        else [[part.group, part.block, part.full] for part in axis]
-        for axis in axes
-    ]
-
-
-def _axes_from_json(axes: list[Any]) -> tuple[Axis, ...]:
-    return tuple(
-        (Part(None, axis, axis),) if isinstance(axis, int) else tuple(Part(*part) for part in axis)
-        for axis in axes
+    slimmable, content = load_slimmable(path, model), read_spec(path)
+    widths, slices = slimmable.configuration(wanted).widths, slimmable.slices
+    attributes = slices.attributes_at(widths, slimmable.dense)
+    return Subnetwork(
+        slimmable.extract(wanted),
+        load_spec(path),
+        dict(zip(slices.groups, widths, strict=True)),
+        {".".join(key): value for key, value in attributes.items()},
+        content["architecture"],
+        content["provenance"],
     )

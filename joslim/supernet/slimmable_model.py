@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MethodType
@@ -52,6 +52,17 @@ class Slices:
     tensors: Mapping[str, tuple[Axis, ...]]
     attributes: Mapping[tuple[str, str], tuple[Axis, ...]]
 
+    def attributes_at(
+        self, widths: Widths, dense: nn.Module
+    ) -> dict[tuple[str, str], int | Sequence[int]]:
+        """The values of those attributes of the full network ``dense`` at ``widths``."""
+        values: dict[tuple[str, str], int | Sequence[int]] = {}
+        for (path, name), axes in self.attributes.items():
+            full = getattr(dense.get_submodule(path), name)
+            sizes = tuple(axis_size(axis, widths) for axis in axes)
+            values[path, name] = type(full)(sizes) if isinstance(full, tuple | list) else sizes[0]
+        return values
+
 
 class SlimmableModel:
     """A network whose weights are in memory once, for all of its width configurations.
@@ -63,6 +74,7 @@ class SlimmableModel:
         configurations: All that there are, cheapest first.
         dense: The full network with the shared weights.
         slices: Which parts of its tensors belong to a width configuration.
+        private: Tensors that a configuration has of its own, by its id and their names.
         full: The full network's costs by column.
         input_shape: Of one image, ``(channels, height, width)``.
     """
@@ -72,7 +84,7 @@ class SlimmableModel:
         dense: nn.Module,
         slices: Slices,
         configurations: Sequence[Configuration],
-        statistics: Mapping[str, Mapping[str, Tensor]],
+        private: Mapping[str, Mapping[str, Tensor]],
         full: Mapping[str, float],
         input_shape: tuple[int, int, int],
     ) -> None:
@@ -82,14 +94,20 @@ class SlimmableModel:
             dense: The full network with the shared weights.
             slices: What belongs to a width configuration.
             configurations: Those that can be asked for.
-            statistics: For each configuration's id its own buffers, of batch norm, by name.
+            private: For each configuration's id what it has of its own, by name: batch norm's
+                statistics, and parameters that were fine-tuned for it.
             full: The full network's costs by column, for budgets in percent.
             input_shape: Of one image, ``(channels, height, width)``.
+
+        Raises:
+            WidthError: If two configurations have one id.
         """
+        if len({c.id for c in configurations}) < len(configurations):
+            raise WidthError("two configurations have the same id; expected one for each")
         self.configurations = tuple(sorted(configurations, key=lambda c: c.numbers["macs"]))
         self.dense = dense.eval().requires_grad_(False)
         self.slices = slices
-        self._statistics = statistics
+        self.private = private
         self.full = full
         self.input_shape = input_shape
         self._modules: dict[str, nn.Module] = {}
@@ -103,12 +121,14 @@ class SlimmableModel:
     def at(self, wanted: str | Sequence[int]) -> nn.Module:
         """The network at one width configuration, as a module in eval mode.
 
-        Its parameters are views of the shared ones; only where channels have to be gathered (after
-        a concatenation) they are copies. It is made once, and must not be trained.
+        Its parameters are views of the shared ones, beside those that are its own; only where
+        channels have to be gathered (after a concatenation) they are copies. It is made once, and
+        must not be trained.
 
         Args:
             wanted: A budget, as ``macs=50%`` or ``macs=12M,memory=4MiB``: the configuration with
-                the best ``val_top1`` within all limits; or a configuration's id, or its widths.
+                the best ``val_top1`` within all limits; or a configuration's id, as the name of a
+                budget that was fine-tuned for; or widths, of which the best one counts.
 
         Raises:
             BudgetError: If no configuration is within the budget; names the cheapest.
@@ -126,6 +146,36 @@ class SlimmableModel:
         """The configuration that `at` takes; arguments and errors are the same."""
         return self._find(wanted if isinstance(wanted, str) else tuple(map(int, wanted)))
 
+    def extract(self, wanted: str | Sequence[int]) -> nn.Module:
+        """A dense network that owns its weights, to be trained on; else as `at`, errors too."""
+        model = self._build(self.configuration(wanted))
+        for module in model.modules():
+            module._parameters.update(
+                (leaf, nn.Parameter(parameter.clone()))
+                for leaf, parameter in module._parameters.items()
+                if parameter is not None
+            )
+            module._buffers.update(
+                (leaf, buffer.clone())
+                for leaf, buffer in module._buffers.items()
+                if buffer is not None
+            )
+        return model
+
+    def extended(
+        self, added: Iterable[tuple[Configuration, Mapping[str, Tensor]]]
+    ) -> "SlimmableModel":
+        """This network with more configurations, each with the tensors that are its own."""
+        found = list(added)
+        return SlimmableModel(
+            self.dense,
+            self.slices,
+            [*self.configurations, *(configuration for configuration, _ in found)],
+            {**self.private, **{configuration.id: own for configuration, own in found}},
+            self.full,
+            self.input_shape,
+        )
+
     def to(self, device: torch.device | str) -> "SlimmableModel":
         """Move the shared weights to ``device``; modules that `at` gave before stay where they are.
 
@@ -134,9 +184,9 @@ class SlimmableModel:
         """
         with self._lock:
             self.dense.to(device)
-            self._statistics = {
-                name: {key: buffer.to(device) for key, buffer in own.items()}
-                for name, own in self._statistics.items()
+            self.private = {
+                identity: {name: tensor.to(device) for name, tensor in own.items()}
+                for identity, own in self.private.items()
             }
             self._modules = {}
         return self
@@ -144,9 +194,9 @@ class SlimmableModel:
     def _found(self, wanted: str | Widths) -> Configuration:
         if isinstance(wanted, str) and "=" in wanted:
             return self._best_within(parse_budget(wanted))
-        for configuration in self.configurations:
-            if wanted in (configuration.id, configuration.widths):
-                return configuration
+        named = [c for c in self.configurations if wanted in (c.id, c.widths)]
+        if named:
+            return max(named, key=lambda c: c.numbers["val_top1"])
         ids = ", ".join(c.id for c in self.configurations)
         raise WidthError(
             f"no configuration is {wanted!r}; expected a budget such as 'macs=50%', the widths of "
@@ -179,35 +229,32 @@ class SlimmableModel:
     @torch.inference_mode(False)
     @torch.no_grad()
     def _build(self, configuration: Configuration) -> nn.Module:
-        widths, own = configuration.widths, self._statistics[configuration.id]
+        widths, own = configuration.widths, self.private[configuration.id]
+
+        def part(tensor: Tensor | None, name: str) -> Tensor | None:
+            """What of a parameter or buffer belongs to the configuration."""
+            if name in own:
+                return own[name]
+            axes = self.slices.tensors.get(name)
+            return tensor if tensor is None or axes is None else take(tensor, axes, widths)
+
         # `copy.deepcopy` would take 20 times as long.
         copies = {m: m.__class__.__new__(m.__class__) for m in self.dense.modules()}
         for path, module in self.dense.named_modules():
             prefix = f"{path}." if path else ""
             state = {key: _with_copies(value, copies) for key, value in vars(module).items()}
             state["_parameters"] = {
-                leaf: _parameter(parameter, self._part(parameter, prefix + leaf, widths))
+                leaf: _parameter(parameter, part(parameter, prefix + leaf))
                 for leaf, parameter in module._parameters.items()
             }
             state["_buffers"] = {
-                leaf: own[prefix + leaf]
-                if prefix + leaf in own
-                else self._part(buffer, prefix + leaf, widths)
-                for leaf, buffer in module._buffers.items()
+                leaf: part(buffer, prefix + leaf) for leaf, buffer in module._buffers.items()
             }
             copies[module].__dict__.update(state)
         copied = copies[self.dense]
-        for (path, name), axes in self.slices.attributes.items():
-            layer = copied.get_submodule(path)
-            full = getattr(layer, name)
-            sizes = tuple(axis_size(axis, widths) for axis in axes)
-            vars(layer)[name] = type(full)(sizes) if isinstance(full, tuple | list) else sizes[0]
+        for (path, name), value in self.slices.attributes_at(widths, self.dense).items():
+            vars(copied.get_submodule(path))[name] = value
         return copied
-
-    def _part(self, tensor: Tensor | None, name: str, widths: Widths) -> Tensor | None:
-        """The slice of a parameter or buffer that belongs to ``widths``."""
-        axes = self.slices.tensors.get(name)
-        return tensor if tensor is None or axes is None else take(tensor, axes, widths)
 
 
 def _parameter(full: nn.Parameter | None, part: Tensor | None) -> nn.Parameter | None:

@@ -25,7 +25,7 @@ from joslim.supernet.subnetwork import Subnetwork, architecture, widths_by_name
 
 WEIGHTS, SPEC = "weights.safetensors", "spec.json"
 
-BESIDE_SLIMMABLE = ("configurations.json", "statistics.safetensors")
+BESIDE_SLIMMABLE = ("configurations.json", "private.safetensors")
 """What `joslim.supernet.artifact` writes beside; gone when something else is saved in its place."""
 
 FORMAT = 2

@@ -39,7 +39,8 @@ async def pipeline() -> State:
             front = await run.stage("front", after=[trained])
             await results.publish_front()
             evaluated = await run.specialise(budgets, after=front)
-            registered = await run.stage("register", after=[front, *evaluated])
+            assembled = await run.stage("assemble", after=[front, *evaluated])
+            registered = await run.stage("register", after=[assembled])
             await results.publish_budgets(budgets)
             await run.stage("report", after=[registered])
     except JoslimError as error:

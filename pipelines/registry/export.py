@@ -1,12 +1,14 @@
 """Writes a registered model as a file of its own."""
 
 import importlib.util
-import shutil
 from pathlib import Path
 
 import torch
 
 from joslim.errors import ExportError
+from joslim.shipping import export_onnx
+from pipelines.registry.lookup import Entry
+from pipelines.registry.model_files import download, load_network
 
 TOLERANCE = 1e-4
 _ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -28,18 +30,29 @@ def check(output: Path, *, needs_onnx: bool) -> None:
         raise ExportError(f"--output is {output}, but there is no folder {output.parent}")
 
 
-def to_pt2(program: Path, output: Path) -> None:
-    """Copy the `torch.export` program of a registered model."""
-    shutil.copyfile(program, output)
+def program(entry: Entry) -> torch.export.ExportedProgram:
+    """A registered model as a `torch.export` program; images may come in batches of any size."""
+    folder = download(entry)
+    if (stored := folder / "data" / "model.pt2").exists():
+        return torch.export.load(stored)
+    slimmable = load_network(folder)
+    dense = slimmable.extract(entry.id).eval().requires_grad_(False)
+    # A batch of one would make the exported graph a graph for batches of one.
+    example = torch.zeros(2, *slimmable.input_shape)
+    return torch.export.export(dense, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
 
 
-def to_onnx(program: Path, output: Path) -> None:
-    """Convert a `torch.export` program to ONNX and check that ONNX Runtime agrees with it.
+def to_pt2(exported: torch.export.ExportedProgram, output: Path) -> None:
+    """Write a program as a file."""
+    torch.export.save(exported, output)
+
+
+def to_onnx(exported: torch.export.ExportedProgram, output: Path) -> None:
+    """Convert a program to ONNX and check that ONNX Runtime agrees with it.
 
     Raises:
         ExportError: If an output differs by more than 1e-4.
     """
-    exported = torch.export.load(program)
     converted = torch.onnx.export(
         exported, input_names=["images"], output_names=["logits"], verbose=False
     )
@@ -53,6 +66,11 @@ def to_onnx(program: Path, output: Path) -> None:
             f"{output}: ONNX Runtime differs from PyTorch by {difference:.2g}; "
             f"expected at most {TOLERANCE:g}"
         )
+
+
+def slimmable_to_onnx(entry: Entry, output: Path) -> None:
+    """Write all width configurations of a slimmable version as a folder, as `export_onnx` does."""
+    export_onnx(load_network(download(entry)), output)
 
 
 def _name_batch(converted: torch.onnx.ONNXProgram) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from joslim.budgets import Budget, infeasible
 from joslim.errors import BudgetError
@@ -14,6 +15,9 @@ from pipelines.registry.records import (
     RegisteredModel,
     RegistryError,
 )
+
+SLIMMABLE: Literal["slimmable"] = "slimmable"
+"""Kind and alias of the version with all weights, and tag of its slices with its model's id."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,26 @@ def find_model(records: Records, name: str | None = None) -> RegisteredModel:
 
 def current_front(records: Records, model: RegisteredModel) -> list[Entry]:
     """Every version of the current front and its budgets' models, by MACs."""
+    return [entry for entry in current_versions(records, model) if entry.kind != SLIMMABLE]
+
+
+def current_versions(records: Records, model: RegisteredModel) -> list[Entry]:
+    """The current front, and the version with all weights, which is no model of one cost."""
     return list(_entries(records, model, Query(model.tags["current_front"])))
+
+
+def slimmable_version(records: Records, model: RegisteredModel) -> Entry:
+    """The version with all weights of the current front.
+
+    Raises:
+        NotRegisteredError: If there is none: it was registered by a version before 0.2, or deleted.
+    """
+    for entry in current_versions(records, model):
+        if entry.kind == SLIMMABLE:
+            return entry
+    raise NotRegisteredError(
+        f"{model.name} has no version '{SLIMMABLE}' for its current front; run `dvc repro`"
+    )
 
 
 def best_within(records: Records, model: RegisteredModel, budget: Budget) -> Entry:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from joslim.budgets import QUANTITIES
-from pipelines.registry.lookup import Entry
+from pipelines.registry.lookup import SLIMMABLE, Entry
 
 MAX_LENGTH = 5000
 """Characters that MLflow keeps of a description."""
@@ -48,15 +48,20 @@ def describe(
     name, budget = entries[-1].name, entries[-1].aliases[0]
     image = f"{spec['in_channels']}×{spec['image_size']}×{spec['image_size']}"
     head = (
-        f"One **{spec['network']}**, trained once on **{dataset}**: a version for every width "
-        "configuration of its front, and one fine-tuned for every budget. "
-        f"`joslim lookup --model {name} --budget macs=50%` names the best one within a budget.\n\n"
+        f"One **{spec['network']}**, trained once on **{dataset}**: a version with all weights, "
+        f"`{name}@{SLIMMABLE}`, one for every width configuration of its front, and one fine-tuned "
+        f"for every budget. `joslim lookup --model {name} --budget macs=50%` names the best one "
+        "within a budget.\n\n"
         f"Takes float32 images in [0, 1] of shape N×{image}; gives {len(classes)} logits: "
         f"{', '.join(classes)}.\n\n"
-        f'```python\nmodel = mlflow.pytorch.load_model("models:/{name}@{budget}")\n```\n\n'
+        "```python\n"
+        f'model = mlflow.pyfunc.load_model("models:/{name}@{budget}")  # one of them\n'
+        f'model = mlflow.pyfunc.load_model("models:/{name}@{SLIMMABLE}")  # or all\n'
+        'model.predict(images, params={"budget": "macs=50%"})\n```\n\n'
         f"{_row(['version', 'budget', *HEADINGS])}\n|---|---|{'---:|' * len(HEADINGS)}\n"
     )
-    budgets_last = sorted(entries, key=lambda e: (e.numbers["macs"], e.kind == "budget"))
+    models = (entry for entry in entries if entry.kind != SLIMMABLE)
+    budgets_last = sorted(models, key=lambda e: (e.numbers["macs"], e.kind == "budget"))
     rows = (
         _row([str(e.version), f"**{e.id}**" if e.kind == "budget" else "", *cells(e.numbers)])
         for e in budgets_last

@@ -1,95 +1,21 @@
 """Puts the front's and the budgets' models into MLflow's registry, each once."""
 
-import hashlib
 import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 from pipelines import tracking
-from pipelines.registry.lookup import Entry, current_front, find_model
+from pipelines.registry.lookup import SLIMMABLE, Entry, current_versions, find_model
+from pipelines.registry.model_files import log_model
 from pipelines.registry.records import NotRegisteredError, connect
+from pipelines.registry.submissions import BUDGET_ALIAS, Collection, Submission
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-SUBNETWORK = "subnetwork"
-"""Folder inside a model's files that `joslim.load` reads."""
-
-_ALIAS = "budget-"
-
-
-@dataclass(frozen=True)
-class Submission:
-    """A saved sub-network on its way into the registry.
-
-    Attributes:
-        kind: A slice of the supernet on the front, or a budget's fine-tuned model.
-        id: The front's id of it, or the budget's name.
-        folder: What `joslim.load` reads.
-        numbers: Metrics; unknown ones left out.
-        tags: Of the model.
-        labels: Tags of the version, for people.
-        summary: A sentence for people.
-    """
-
-    kind: Literal["front", "budget"]
-    id: str
-    folder: Path
-    numbers: Mapping[str, float]
-    tags: Mapping[str, str]
-    labels: Mapping[str, str]
-    summary: str
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of files, numbers and name: the same for the same submission."""
-        files = [self.folder / "weights.safetensors", self.folder / "spec.json"]
-        parts = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-        numbers = json.dumps(dict(self.numbers), sort_keys=True)
-        return _digest([self.kind, self.id, numbers, *parts])
-
-    @property
-    def alias(self) -> str | None:
-        return f"{_ALIAS}{self.id}" if self.kind == "budget" else None
-
-
-@dataclass(frozen=True)
-class Collection:
-    """Everything that a registered model shall hold after registration.
-
-    Attributes:
-        name: The registered model's.
-        full: Cost of the full network per column.
-        describe: Makes the registered model's description, in Markdown.
-    """
-
-    name: str
-    submissions: Sequence[Submission]
-    full: Mapping[str, float]
-    describe: Callable[[Sequence[Entry]], str]
-
-    @cached_property
-    def front(self) -> str:
-        """Name of this set of submissions, by their digests."""
-        return _digest(submission.digest for submission in self.submissions)[:16]
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """Tags of the registered model, the decisive one last."""
-        full = {f"full_{column}": f"{cost:.15g}" for column, cost in self.full.items()}
-        return {**full, "current_front": self.front}
-
-    @property
-    def aliases(self) -> dict[str, str]:
-        """The digest of the submission that each alias shall point to."""
-        return {s.alias: s.digest for s in self.submissions if s.alias}
 
 
 def registered(collection: Collection) -> list[Entry] | None:
@@ -99,9 +25,9 @@ def registered(collection: Collection) -> list[Entry] | None:
         model = find_model(records, collection.name)
     except NotRegisteredError:
         return None
-    found = current_front(records, model)
+    found = current_versions(records, model)
     digests = {entry.version: entry.logged.tags.get("digest", "") for entry in found}
-    aliases = {a: digests.get(v) for a, v in model.aliases.items() if a.startswith(_ALIAS)}
+    aliases = {a: digests.get(v) for a, v in model.aliases.items() if _is_ours(a)}
     if (
         set(digests.values()) != {submission.digest for submission in collection.submissions}
         or aliases != collection.aliases
@@ -134,32 +60,24 @@ def register(
     records = connect()
     there = records.versions(name)
     versions: dict[str, int] = {}
-    model_ids: list[str] = []
     submissions = track(collection.submissions, "registering", len(collection.submissions))
     for step, submission in enumerate(submissions, start=1):
         model_id = logged.get(submission.digest)
         if model_id is None:
-            model_id = _log(client, run.run_id, step, submission, name)
+            slimmable = logged.get(collection.submissions[0].digest)
+            model_id = _log(client, run.run_id, step, submission, collection, slimmable)
+            logged[submission.digest] = model_id
         versions[submission.digest] = there.get(f"models:/{model_id}") or _create_version(
             client, run.run_id, model_id, submission, name
         )
-        model_ids.append(model_id)
-    for model_id in model_ids:
-        client.set_logged_model_tags(model_id, {"front": collection.front})
+    for submission in collection.submissions:
+        client.set_logged_model_tags(logged[submission.digest], {"front": collection.front})
     _move_aliases(client, collection, versions)
     for key, value in collection.tags.items():
         client.set_registered_model_tag(name, key, value)
-    entries = _in_order(collection, current_front(records, find_model(records, name)))
+    entries = _in_order(collection, current_versions(records, find_model(records, name)))
     client.update_registered_model(name, collection.describe(entries))
     return entries
-
-
-def download(entry: Entry, part: str) -> Path:
-    """A file or folder of a version's files, such as ``data/model.pt2``, on this machine."""
-    tracking.configure()
-    import mlflow
-
-    return Path(mlflow.artifacts.download_artifacts(f"{entry.uri}/{part}"))
 
 
 def _in_order(collection: Collection, entries: Sequence[Entry]) -> list[Entry]:
@@ -167,8 +85,8 @@ def _in_order(collection: Collection, entries: Sequence[Entry]) -> list[Entry]:
     return [by_digest[submission.digest] for submission in collection.submissions]
 
 
-def _digest(parts: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+def _is_ours(alias: str) -> bool:
+    return alias == SLIMMABLE or alias.startswith(BUDGET_ALIAS)
 
 
 def _files_stand(location: str) -> bool:
@@ -188,14 +106,19 @@ def _create_registered_model(client: "MlflowClient", name: str) -> None:
 
 
 def _logged_models(client: "MlflowClient", name: str) -> dict[str, str]:
-    """Model id per digest of what was logged before; a model whose files are lost is deleted."""
+    """Model id per digest of what was logged before.
+
+    A model whose files are lost, or those of the network that it is a slice of, is deleted.
+    """
     import mlflow
 
-    found: dict[str, str] = {}
-    for model in mlflow.search_logged_models(
+    models = mlflow.search_logged_models(
         [tracking.experiment_id()], f"tags.registered_model = '{name}'", output_format="list"
-    ):
-        if _files_stand(model.artifact_location):
+    )
+    standing = {model.model_id for model in models if _files_stand(model.artifact_location)}
+    found: dict[str, str] = {}
+    for model in models:
+        if {model.model_id, model.tags.get(SLIMMABLE, model.model_id)} <= standing:
             if "digest" in model.tags:
                 found[model.tags["digest"]] = model.model_id
         else:
@@ -206,48 +129,37 @@ def _logged_models(client: "MlflowClient", name: str) -> dict[str, str]:
     return found
 
 
-def _log(client: "MlflowClient", run_id: str, step: int, submission: Submission, name: str) -> str:
-    """Export and log one model with its metrics; its tag ``digest`` marks it as complete."""
-    import mlflow
-    import numpy as np
+def _log(
+    client: "MlflowClient",
+    run_id: str,
+    step: int,
+    submission: Submission,
+    collection: Collection,
+    slimmable: str | None,
+) -> str:
+    """Log one model with its metrics; its tag ``digest`` marks it as complete."""
     from mlflow.entities import Metric
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
 
-    from joslim.supernet.storage import load_subnetwork, read_spec
-
-    spec = read_spec(submission.folder)
-    image = (spec["in_channels"], spec["image_size"], spec["image_size"])
-    float32 = np.dtype("float32")
-    signature = ModelSignature(
-        inputs=Schema([TensorSpec(float32, (-1, *image))]),
-        outputs=Schema([TensorSpec(float32, (-1, spec["num_classes"]))]),
-    )
-    info = mlflow.pytorch.log_model(
-        load_subnetwork(submission.folder).model,
-        name=submission.alias or submission.id,
-        signature=signature,
-        # A batch of one would make the exported graph a graph for batches of one.
-        input_example=np.zeros((2, *image), float32),
-        pip_requirements=[f"torch=={installed_version('torch')}"],
-        tags={
-            "kind": submission.kind,
-            "id": submission.id,
-            "registered_model": name,
-            "mlflow.note.content": submission.summary,
-            **submission.tags,
-        },
-    )
-    client.log_model_artifacts(info.model_id, str(submission.folder), SUBNETWORK)
+    tags = {
+        "kind": submission.kind,
+        "id": submission.id,
+        "registered_model": collection.name,
+        "mlflow.note.content": submission.summary,
+        **submission.tags,
+    }
+    if submission.is_slice:
+        assert slimmable is not None
+        tags[SLIMMABLE] = slimmable
+    model_id = log_model(submission, collection.spec, slimmable, tags)
     now = time.time_ns() // 1_000_000
     metrics = [
-        Metric(name, value, now, step, model_id=info.model_id)
+        Metric(name, value, now, step, model_id=model_id)
         for name, value in submission.numbers.items()
         if math.isfinite(value)
     ]
     client.log_batch(run_id, metrics=metrics)
-    client.set_logged_model_tags(info.model_id, {"digest": submission.digest})
-    return info.model_id
+    client.set_logged_model_tags(model_id, {"digest": submission.digest})
+    return model_id
 
 
 def _create_version(
@@ -272,7 +184,7 @@ def _move_aliases(
 ) -> None:
     standing = client.get_registered_model(collection.name).aliases
     for alias in standing.keys() - collection.aliases.keys():
-        if alias.startswith(_ALIAS):
+        if _is_ours(alias):
             client.delete_registered_model_alias(collection.name, alias)
     for alias, digest in collection.aliases.items():
         client.set_registered_model_alias(collection.name, alias, str(versions[digest]))

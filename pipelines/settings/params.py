@@ -14,6 +14,7 @@ from pydantic import (
 from joslim import costs, data
 from joslim.budgets import Budget, parse_limits
 from joslim.errors import BudgetError, ConfigError
+from joslim.supernet.private import Private
 from joslim.supernet.spec import NetworkSpec
 from joslim.training.config import TrainingConfig
 
@@ -74,8 +75,10 @@ class FrontParams(_Section):
 class FinetuneParams(_Section):
     """How the chosen sub-networks are trained on."""
 
+    private: Private
     epochs: float = Field(gt=0)
     learning_rate: float = Field(gt=0)
+    distillation_weight: float = Field(ge=0, le=1)
 
 
 Range = Annotated[tuple[float, float], Field(description="lowest, highest")]

@@ -1,6 +1,7 @@
 """Stage ``evaluate``: measure one budget's model on ``test``, before and after fine-tuning."""
 
 import json
+from dataclasses import asdict
 
 import pandas as pd
 import typer
@@ -8,8 +9,9 @@ import typer
 from joslim.budgets import QUANTITIES
 from joslim.evaluation import Measurement, measure
 from joslim.machine.device import training_device
-from joslim.supernet.storage import load_subnetwork, read_spec
+from joslim.supernet.artifact import load_slimmable
 from pipelines import tracking
+from pipelines.artifacts.budget_model import BudgetModel
 from pipelines.artifacts.prepared_data import DataInfo, load_split
 from pipelines.pictures import plot_confusion
 from pipelines.settings import paths
@@ -23,24 +25,24 @@ BATCH = 512
 def main(budget: str) -> None:
     load_params()
     info, test = DataInfo.load(), load_split("test")
-    folder = paths.BUDGETS / budget
-    provenance = read_spec(folder)["provenance"]
-    row = pd.read_csv(paths.FRONT_REPORT / "front.csv", index_col="id").loc[[provenance["id"]]]
+    model, front = BudgetModel.load(budget), load_slimmable(paths.FRONT)
+    row = pd.read_csv(paths.FRONT_REPORT / "front.csv", index_col="id").loc[[model.front_id]]
     with tracking.stage_run(
-        f"evaluate@{budget}", params=provenance, data_digest=info.digest
+        f"evaluate@{budget}", params=asdict(model), data_digest=info.digest
     ) as run:
         device = training_device()
         before, after = (
-            measure(load_subnetwork(path).model.to(device), test.batches(BATCH, device))
-            for path in (paths.FRONT / provenance["id"], folder)
+            measure(network.to(device), test.batches(BATCH, device))
+            for network in (front.extract(model.front_id).eval(), model.network(front))
         )
         metrics = {
             "budget": budget,
-            "front_id": provenance["id"],
-            "limits": provenance["limits"],
+            "front_id": model.front_id,
+            "limits": model.limits,
+            "private": model.private,
             # Fine-tuning changes weights only.
             **{q.column: row[q.column].item() for q in QUANTITIES.values()},
-            "val_top1": provenance["val_top1"],
+            "val_top1": model.val_top1,
             "slice": before.numbers(),
             "finetuned": after.numbers(),
         }

@@ -1,19 +1,19 @@
 """Stage ``finetune``: choose the best sub-network within one budget and train it on."""
 
-import shutil
-from dataclasses import replace
-
 import pandas as pd
 import torch
 import typer
+from torch import nn
 
 from joslim import pareto
 from joslim.budgets import Budget
 from joslim.errors import BudgetError
 from joslim.finetuning import finetune
-from joslim.supernet.storage import load_subnetwork, save_subnetwork
+from joslim.supernet.artifact import extract_subnetwork, load_slimmable
+from joslim.supernet.private import private_parameters
 from joslim.training.threads import use_suitable_threads
 from pipelines import tracking
+from pipelines.artifacts.budget_model import BudgetModel
 from pipelines.artifacts.files import read_json
 from pipelines.artifacts.prepared_data import DataInfo, load_split
 from pipelines.settings import paths
@@ -36,38 +36,47 @@ def main(budget: str) -> None:
         front = pd.read_csv(paths.FRONT_REPORT / "front.csv")
         full_costs = read_json(paths.FRONT_REPORT / "full.json")
         chosen = choose(front, params.budget(budget), full_costs, budget)
-        subnetwork = load_subnetwork(paths.FRONT / chosen)
+        subnetwork = extract_subnetwork(paths.FRONT, chosen)
+        settings = params.finetune
+        image = torch.zeros(2, *load_slimmable(paths.FRONT).input_shape)
+        parameters = private_parameters(subnetwork.model, settings.private, image)
         use_suitable_threads(subnetwork.spec.build(), params.training.batch_size)
-        step = None
+        val_top1 = float(front.set_index("id")["val_top1"][chosen])
         for step in track(
             finetune(
                 subnetwork.model,
                 load_split("train"),
                 load_split("val").kept(),
                 params.training,
-                epochs=params.finetune.epochs,
-                learning_rate=params.finetune.learning_rate,
+                epochs=settings.epochs,
+                learning_rate=settings.learning_rate,
                 seed=params.seed,
-            ),
+                parameters=parameters,
+                teacher=_teacher(settings.distillation_weight),
+                distillation_weight=settings.distillation_weight,
+            )
+            if parameters
+            else (),
             f"fine-tuning {budget}",
             describe=lambda p: f"loss {p.loss:.3f}, val {p.val_top1:.2%}",
             position=lambda p: (p.step, p.num_steps),
         ):
+            val_top1 = step.val_top1
             if step.step % 10 == 0:
-                run.metrics({"loss": step.loss, "val_top1": step.val_top1}, step.step)
-        assert step is not None
-        provenance = {
-            "kind": "budget",
-            "id": chosen,
-            "budget": budget,
-            "limits": params.budgets[budget],
-            "val_top1": round(step.val_top1, 6),
-        }
-        folder = paths.BUDGETS / budget
-        shutil.rmtree(folder, ignore_errors=True)
-        save_subnetwork(folder, replace(subnetwork, provenance=provenance))
-        run.metrics({"val_top1": step.val_top1})
-    console.print(f"budget '{budget}': {chosen} fine-tuned, val top-1 {step.val_top1:.2%}")
+                run.metrics({"loss": step.loss, "val_top1": val_top1}, step.step)
+        limits = params.budgets[budget]
+        model = BudgetModel(budget, chosen, limits, settings.private, round(val_top1, 6))
+        model.save(subnetwork, parameters)
+        run.metrics({"val_top1": val_top1})
+    console.print(f"budget '{budget}': {chosen} fine-tuned, val top-1 {val_top1:.2%}")
+
+
+def _teacher(distillation_weight: float) -> nn.Module | None:
+    """The full network, if it is learned from; else None."""
+    if distillation_weight == 0:
+        return None
+    slimmable = load_slimmable(paths.FRONT)
+    return slimmable.extract(max(slimmable.configurations, key=lambda c: c.numbers["macs"]).id)
 
 
 def choose(front: pd.DataFrame, budget: Budget, full: dict[str, float], name: str) -> str:

@@ -9,8 +9,7 @@ from joslim.front import Subnetworks
 from joslim.supernet.artifact import save_slimmable
 from joslim.supernet.slimmable_model import Configuration
 from joslim.supernet.spec import NetworkSpec
-from joslim.supernet.storage import load_supernet, save_subnetwork
-from joslim.supernet.subnetwork import Subnetwork
+from joslim.supernet.storage import load_supernet
 from pipelines import tracking
 from pipelines.artifacts.files import read_json
 from pipelines.artifacts.front_table import (
@@ -44,13 +43,11 @@ def main() -> None:
         subnetworks = Subnetworks(network, load_split("train"), params.front.calibration_images)
         found = measure_all_candidates(params, subnetworks, strategy, val)
         candidates = candidate_table(found, strategy, network)
-        is_kept = candidates["on_front"] | (candidates["source"] == "full")
-        kept = _with_latencies(candidates[is_kept], subnetworks)
-        front = kept[kept["on_front"]]
-        full = kept[kept["source"] == "full"].iloc[0]
-        full_costs = {column: float(full[column]) for column in (*EXACT, "latency_ms")}
-        if not strategy.keeps_limits(network.space.full):
-            kept = front
+        front = _with_latencies(candidates[candidates["on_front"]], subnetworks)
+        full = _with_latencies(candidates[candidates["source"] == "full"], subnetworks)
+        full_costs = {column: float(full[column].item()) for column in (*EXACT, "latency_ms")}
+        keeps_limits = strategy.keeps_limits(network.space.full)
+        kept = pd.concat([front, full]).drop_duplicates("id") if keeps_limits else front
         _save(kept, subnetworks, spec, full_costs)
         metrics = front_metrics(found, strategy)
         _write(front[COLUMNS], candidates.drop(columns="on_front"), full_costs, metrics)
@@ -70,20 +67,14 @@ def _with_latencies(rows: pd.DataFrame, subnetworks: Subnetworks) -> pd.DataFram
 def _save(
     kept: pd.DataFrame, subnetworks: Subnetworks, spec: NetworkSpec, full_costs: dict[str, float]
 ) -> None:
-    """Save every sub-network of the front by itself, and all that are kept as one network."""
+    """Save what is kept as one network: its weights once, and statistics for each row."""
     shutil.rmtree(paths.FRONT, ignore_errors=True)
-    shutil.rmtree(paths.SLIMMABLE, ignore_errors=True)
-    network, configurations = subnetworks.network, []
+    configurations = []
     for row in track(kept.to_dict("records"), "saving the front", len(kept)):
         widths = parse_widths(row["widths"])
-        model = subnetworks.get(widths)
         numbers = {column: float(row[column]) for column in NUMBERS}
-        configurations.append((Configuration(row["id"], widths, numbers), model))
-        if row["on_front"]:
-            provenance = {"kind": "front", "id": row["id"], "source": row["source"]}
-            subnetwork = Subnetwork.of(network, spec, widths, model, provenance=provenance)
-            save_subnetwork(paths.FRONT / row["id"], subnetwork)
-    save_slimmable(paths.SLIMMABLE, network, spec, configurations, full_costs)
+        configurations.append((Configuration(row["id"], widths, numbers), subnetworks.get(widths)))
+    save_slimmable(paths.FRONT, subnetworks.network, spec, configurations, full_costs)
 
 
 def _write(

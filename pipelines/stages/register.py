@@ -20,8 +20,9 @@ from pipelines import tracking
 from pipelines.artifacts.files import read, read_json
 from pipelines.registry import model_card
 from pipelines.registry import registration as registry
+from pipelines.registry.lookup import SLIMMABLE
 from pipelines.registry.records import PREFIX
-from pipelines.registry.registration import Collection, Submission
+from pipelines.registry.submissions import Collection, Submission
 from pipelines.settings import paths
 from pipelines.terminal.command import run_command
 from pipelines.terminal.console import console
@@ -57,49 +58,76 @@ def main() -> None:
 def collect() -> Collection:
     """What the stages before have made."""
     dataset = read_json(paths.PREPARED / "dataset.json")
-    submissions = [*_front(), *_budgets()]
-    spec = read_json(submissions[0].folder / "spec.json")
+    spec = read_json(paths.SLIMMABLE / "spec.json")
+    content = read_json(paths.SLIMMABLE / "configurations.json")
     name = PREFIX + re.sub(r"[^\w.]+", "-", f"{spec['network']}-{dataset['name']}")
     return Collection(
         name,
-        submissions,
-        _numbers(read_json(paths.FRONT_REPORT / "full.json"), COSTS),
+        [_slimmable(content), *_front(content), *_budgets(content)],
+        spec,
+        _numbers(content["full"], COSTS),
         partial(model_card.describe, spec, dataset["name"], dataset["classes"]),
     )
 
 
-def _front() -> Iterator[Submission]:
-    rows = _read_csv(paths.FRONT_REPORT / "front.csv")
-    for row in rows:
-        numbers = _numbers(row, (*COSTS, "macs_fraction", "val_loss", "val_top1", "val_top5"))
-        yield Submission(
-            "front",
-            row["id"],
-            paths.FRONT / row["id"],
-            numbers,
-            {"widths": row["widths"]},
-            model_card.tags(numbers),
-            f"A slice of the supernet, not fine-tuned: {model_card.sentence(numbers)}.",
-        )
+def _slimmable(content: Mapping[str, Any]) -> Submission:
+    count = len(content["configurations"])
+    return Submission(
+        SLIMMABLE,
+        SLIMMABLE,
+        paths.SLIMMABLE,
+        is_slice=False,
+        numbers={},
+        tags={},
+        labels={},
+        summary=f"One network with all weights, for {count} width configurations.",
+    )
 
 
-def _budgets() -> Iterator[Submission]:
-    for name in yaml.safe_load(paths.PARAMS.read_text())["budgets"]:
+def _front(content: Mapping[str, Any]) -> Iterator[Submission]:
+    front = {row["id"] for row in _read_csv(paths.FRONT_REPORT / "front.csv")}
+    for row in content["configurations"]:
+        if row["id"] in front:
+            numbers = row["numbers"]
+            yield Submission(
+                "front",
+                row["id"],
+                paths.SLIMMABLE,
+                is_slice=True,
+                numbers=numbers,
+                tags={"widths": _joined(row["widths"])},
+                labels=model_card.tags(numbers),
+                summary=f"A slice of the slimmable network: {model_card.sentence(numbers)}.",
+            )
+
+
+def _budgets(content: Mapping[str, Any]) -> Iterator[Submission]:
+    slices = {row["id"]: row for row in content["configurations"]}
+    for name in _budget_names():
         metrics = read_json(paths.EVALUATE / name / "metrics.json")
         tested = {f"test_{key}": float(value) for key, value in metrics["finetuned"].items()}
         numbers = {**_numbers(metrics, (*COSTS, "val_top1")), **tested}
-        folder = paths.BUDGETS / name
-        widths = "-".join(map(str, read_json(folder / "spec.json")["widths"].values()))
+        folder = paths.SLIMMABLE if name in slices else paths.BUDGETS / name
+        row = slices.get(name) or read_json(folder / "spec.json")
         limits = ", ".join(f"{key} ≤ {limit}" for key, limit in metrics["limits"].items())
         yield Submission(
             "budget",
             name,
             folder,
-            numbers,
-            {"widths": widths, "limits": limits},
-            model_card.tags(numbers),
-            f"Fine-tuned for the budget {name} ({limits}): {model_card.sentence(numbers)}.",
+            is_slice=name in slices,
+            numbers=numbers,
+            tags={"widths": _joined(row["widths"]), "limits": limits},
+            labels=model_card.tags(numbers),
+            summary=f"Fine-tuned for the budget {name} ({limits}): {model_card.sentence(numbers)}.",
         )
+
+
+def _budget_names() -> list[str]:
+    return list(yaml.safe_load(paths.PARAMS.read_text())["budgets"])
+
+
+def _joined(widths: Mapping[str, int]) -> str:
+    return "-".join(map(str, widths.values()))
 
 
 def _numbers(row: Mapping[str, Any], columns: Iterable[str]) -> dict[str, float]:

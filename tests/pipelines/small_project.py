@@ -8,16 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from joslim import costs
+from joslim.supernet.artifact import extract_subnetwork, load_slimmable, save_slimmable
+from joslim.supernet.private import Private, private_parameters
+from joslim.supernet.slimmable_model import Configuration
 from joslim.supernet.spec import NetworkSpec
-from joslim.supernet.storage import save_subnetwork
-from joslim.supernet.subnetwork import Subnetwork
-from pipelines.stages import register
+from pipelines.artifacts.budget_model import BudgetModel
+from pipelines.stages import assemble, register
 
 SPEC = NetworkSpec("resnet8", 10, 1, 12, (0.3,), (0.2,), min_width=0.25, divisor=None)
 WIDTH_MULTS = {"w-small": 0.25, "w-medium": 0.5, "w-full": 1.0}
@@ -63,9 +67,22 @@ class Project:
         skip = shutil.ignore_patterns("mlflow.db", "mlruns", ".joslim", "registered.json")
         return Project(Path(shutil.copytree(self.root, target, ignore=skip)))
 
-    def add_budget(self, name: str, front_id: str, val_top1: float, limits: dict[str, str]) -> None:
+    def add_budget(
+        self,
+        name: str,
+        front_id: str,
+        val_top1: float,
+        limits: dict[str, str],
+        private: Private = "norms",
+    ) -> None:
         """A fine-tuned model as `finetune` and `evaluate` leave it."""
-        shutil.copytree(self.root / "models/front" / front_id, self.root / "models/budgets" / name)
+        front = self.root / "models/front"
+        subnetwork = extract_subnetwork(front, front_id)
+        image = torch.zeros(2, *load_slimmable(front).input_shape)
+        parameters = private_parameters(subnetwork.model, private, image)
+        with torch.no_grad():
+            for parameter in parameters:
+                subnetwork.model.get_parameter(parameter).mul_(1.01)
         row = next(row for row in self.rows() if row["id"] == front_id)
         metrics = {
             "budget": name,
@@ -82,6 +99,15 @@ class Project:
         folder = self.root / "reports/evaluate" / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "metrics.json").write_text(json.dumps(metrics))
+        with self.entered():
+            BudgetModel(name, front_id, limits, private, val_top1).save(subnetwork, parameters)
+
+    def assemble(self, **budgets: dict[str, str]) -> None:
+        """Name the budgets, and run the stage."""
+        (self.root / "params.yaml").write_text(yaml.safe_dump({"budgets": budgets}))
+        with self.entered(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(assemble, "read_params", lambda: SimpleNamespace(budgets=budgets))
+            assemble.main()
 
 
 def make(root: Path) -> Project:
@@ -89,7 +115,6 @@ def make(root: Path) -> Project:
     for folder in ("data/prepared", "reports/front", "reports/evaluate/tiny"):
         (root / folder).mkdir(parents=True)
     (root / "dvc.yaml").touch()
-    (root / "params.yaml").write_text("budgets: {tiny: {macs: 50%}}\n")
     dataset = {"name": "toy", "classes": [f"class {i}" for i in range(10)], "digest": "0" * 64}
     (root / "data/prepared/dataset.json").write_text(json.dumps(dataset))
 
@@ -97,22 +122,24 @@ def make(root: Path) -> Project:
     network = SPEC.build()
     network.eval()
     sizes = {name: cost(network) for name, cost in costs.COSTS.items()}
-    rows = []
+    rows, configurations = [], []
     for name, width_mult in WIDTH_MULTS.items():
         widths = network.space.uniform(width_mult)
-        subnetwork = Subnetwork.of(network, SPEC, widths, provenance={"id": name})
-        save_subnetwork(root / "models/front" / name, subnetwork)
+        numbers = {
+            "macs": sizes["macs"](widths),
+            "params": sizes["params"](widths),
+            "memory_bytes": sizes["memory"](widths),
+            "latency_ms": round(1 + width_mult, 3),
+            "val_loss": 0.5,
+            "val_top1": VAL_TOP1[name],
+            "val_top5": 0.99,
+        }
+        configurations.append((Configuration(name, widths, numbers), network.extract(widths)))
         rows.append(
             {
                 "id": name,
-                "macs": sizes["macs"](widths),
+                **numbers,
                 "macs_fraction": sizes["macs"].fraction(widths),
-                "params": sizes["params"](widths),
-                "memory_bytes": sizes["memory"](widths),
-                "latency_ms": round(1 + width_mult, 3),
-                "val_loss": 0.5,
-                "val_top1": VAL_TOP1[name],
-                "val_top5": 0.99,
                 "source": "full" if width_mult == 1 else "visited",
                 "widths": "-".join(map(str, widths)),
             }
@@ -121,5 +148,7 @@ def make(root: Path) -> Project:
     project.write_rows(rows)
     full = {column: rows[-1][column] for column in ("macs", "params", "memory_bytes", "latency_ms")}
     (root / "reports/front/full.json").write_text(json.dumps(full))
+    save_slimmable(root / "models/front", network, SPEC, configurations, full)
     project.add_budget("tiny", "w-medium", val_top1=0.86, limits={"macs": "50%"})
+    project.assemble(tiny={"macs": "50%"})
     return project

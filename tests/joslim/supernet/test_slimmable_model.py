@@ -121,7 +121,7 @@ def test_layers_that_stand_in_lists_are_narrow_too(tmp_path: Path) -> None:
     model = joslim.load(tmp_path, Lists())
     assert isinstance(model, SlimmableModel)
     assert torch.equal(model.at("run:1")(images(mine)), dense(images(mine)))
-    with pytest.raises(CheckpointError, match="two configurations have the same id"):
+    with pytest.raises(WidthError, match="two configurations have the same id"):
         save_slimmable(tmp_path, network, mine, kept * 2, numbers)
 
 
@@ -157,8 +157,8 @@ def test_damage_is_named(tmp_path: Path) -> None:
         CheckpointError, match=r"configurations.json or .* cannot be read: KeyError"
     ):
         joslim.load(tmp_path)
-    (tmp_path / "statistics.safetensors").write_bytes(b"short")
-    with pytest.raises(CheckpointError, match=r"statistics.safetensors is not the file that"):
+    (tmp_path / "private.safetensors").write_bytes(b"short")
+    with pytest.raises(CheckpointError, match=r"private.safetensors is not the file that"):
         joslim.load(tmp_path)
     (tmp_path / "configurations.json").unlink()
     with pytest.raises(CheckpointError, match=r"configurations.json or .* cannot be read: File"):

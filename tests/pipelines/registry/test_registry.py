@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from small_project import Project
 
 import joslim
 from joslim.errors import DataError
+from joslim.supernet import SlimmableModel
+from joslim.supernet.artifact import load_slimmable
 from pipelines import tracking
-from pipelines.registry import registration as registry
-from pipelines.registry.lookup import Entry, current_front, find_model
-from pipelines.registry.records import connect
+from pipelines.registry.lookup import Entry, current_front, find_model, slimmable_version
+from pipelines.registry.records import NotRegisteredError, connect
 from pipelines.stages import register
 
 NAME = "joslim-resnet8-toy"
@@ -88,33 +90,98 @@ def test_each_metric_of_a_model_is_logged_once(registered_project: Project) -> N
     def check(client: MlflowClient) -> None:
         for model in client.search_logged_models([tracking.experiment_id()]):
             keys = [metric.key for metric in model.metrics or ()]
-            assert len(keys) == len(set(keys)) > 5
+            assert len(keys) == len(set(keys))
+            assert len(keys) > 5 or model.tags["kind"] == "slimmable"
 
     in_project(registered_project, check)
 
 
-def test_a_version_holds_the_model_and_what_joslim_loads(
-    registered_project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+def slimmable_entry(project: Project) -> Entry:
+    with project.entered():
+        records = connect()
+        return slimmable_version(records, find_model(records, NAME))
+
+
+def test_versions_load_through_the_one_that_holds_the_weights(project: Project) -> None:
     images = torch.rand(5, 1, 12, 12)
-    for entry in entries(registered_project).values():
-        kind = "budgets" if entry.kind == "budget" else "front"
-        saved = joslim.load(registered_project.root / "models" / kind / entry.id)
-        expected = saved(images).detach()
-        with registered_project.entered():
-            tracking.configure()
-            served = mlflow.pytorch.load_model(entry.uri)
-            predicted = mlflow.pyfunc.load_model(entry.uri).predict(images.numpy())
-            downloaded = joslim.load(registry.download(entry, registry.SUBNETWORK))
-        torch.testing.assert_close(served(images), expected, atol=1e-5, rtol=0)
-        torch.testing.assert_close(torch.from_numpy(predicted), expected, atol=1e-5, rtol=0)
-        torch.testing.assert_close(downloaded(images), expected, atol=0, rtol=0)
-        assert served(images[:1]).shape == (1, 10)
-        signature = mlflow.models.get_model_info(entry.uri).signature
-        assert signature.inputs.inputs[0].shape == (-1, 1, 12, 12)
-        assert signature.outputs.inputs[0].shape == (-1, 10)
-        assert signature.inputs.inputs[0].type == np.float32
+    saved = load_slimmable(project.root / "models/slimmable")
+    with project.entered():
+        tracking.configure()
+        every = mlflow.pyfunc.load_model(f"models:/{NAME}@slimmable")
+        for entry in entries(project).values():
+            expected = saved.at(entry.id)(images).numpy()
+            one = mlflow.pyfunc.load_model(entry.uri)
+            np.testing.assert_array_equal(one.predict(images.numpy()), expected)
+            answer = every.predict(images.numpy(), params={"budget": entry.id})
+            assert answer["configuration"] == entry.id
+            np.testing.assert_array_equal(answer["logits"], expected)
+            assert not [*Path(entry.logged.location).rglob("*.safetensors")]
+            signature = mlflow.models.get_model_info(entry.uri).signature
+            assert signature.inputs.inputs[0].shape == (-1, 1, 12, 12)
+            assert signature.outputs.inputs[0].shape == (-1, 10)
+            assert signature.inputs.inputs[0].type == np.float32
+        folder = mlflow.artifacts.download_artifacts(f"models:/{NAME}@slimmable/artifacts")
+        network = joslim.load(Path(folder) / "slimmable")
+    assert isinstance(network, SlimmableModel)
+    assert torch.equal(network.at("tiny")(images), saved.at("tiny")(images))
+
+
+def test_slices_outlive_the_version_with_the_weights_but_not_its_model(project: Project) -> None:
+    slimmable, one = slimmable_entry(project), entries(project)["w-small"]
+    in_project(project, lambda client: client.delete_model_version(NAME, slimmable.version))
+    with project.entered():
+        tracking.configure()
+        mlflow.pyfunc.load_model(one.uri)
+        with pytest.raises(NotRegisteredError, match="has no version 'slimmable' for its current"):
+            slimmable_entry(project)
+    in_project(project, lambda client: client.delete_logged_model(slimmable.logged.model_id))
+    shutil.rmtree(slimmable.logged.location)
+    with (
+        project.entered(),
+        pytest.raises(
+            MlflowException,
+            match=rf"'w-small' is a slice of models:/{slimmable.logged.model_id}, which cannot be",
+        ),
+    ):
+        mlflow.pyfunc.load_model(one.uri)
+    project.register()
+    assert entries(project)["w-small"].version > one.version
+    with project.entered():
+        mlflow.pyfunc.load_model(entries(project)["w-small"].uri)
+
+
+def test_a_model_that_shares_no_weights_holds_them_once(project: Project) -> None:
+    project.add_budget("large", "w-full", val_top1=0.92, limits={"macs": "100%"}, private="all")
+    project.assemble(tiny={"macs": "50%"}, large={"macs": "100%"})
+    project.register()
+    images = torch.rand(5, 1, 12, 12)
+    expected = joslim.load(project.root / "models/budgets/large")(images).detach().numpy()
+    entry = entries(project)["large"]
+    assert not [*Path(entry.logged.location).rglob("*.safetensors")]
+    with project.entered():
+        tracking.configure()
+        served = mlflow.pyfunc.load_model(entry.uri)
+        assert mlflow.pytorch.load_model(entry.uri)(images[:1]).shape == (1, 10)
+    np.testing.assert_allclose(served.predict(images.numpy()), expected, atol=1e-5)
+
+
+def test_a_request_says_its_budget_or_its_deadline(registered_project: Project) -> None:
+    images = np.zeros((2, 1, 12, 12), np.float32)
+    with registered_project.entered():
+        tracking.configure()
+        served = mlflow.pyfunc.load_model(f"models:/{NAME}@slimmable")
+    for params in ({"budget": "macs=100%"}, {"deadline_ms": 60_000}):
+        assert served.predict(images, params=params)["configuration"] == "w-full"
+    for params, message in (
+        ({}, "params has neither of budget and deadline_ms; expected one of them"),
+        ({"bugdet": "macs=50%"}, "params has neither of budget and deadline_ms"),
+        ({"budget": "macs=50%", "deadline_ms": 5.0}, "params has budget and deadline_ms"),
+        ({"budget": "macs=1"}, "the cheapest in macs is 'w-small'"),
+        ({"deadline_ms": 1e-6}, "deadline_ms is 1e-06, but the fastest configuration"),
+    ):
+        with pytest.raises(MlflowException, match=message) as refused:
+            served.predict(images, params=params)
+        assert refused.value.get_http_status_code() == 400
 
 
 def test_registering_again_changes_nothing_and_does_not_import_torch(project: Project) -> None:
@@ -161,47 +228,46 @@ def test_lost_files_are_logged_again_and_the_broken_version_goes(project: Projec
     project.register()
     mended = entries(project)["w-medium"]
     assert mended.logged.model_id != broken.logged.model_id
-    assert (Path(mended.logged.location) / "data/model.pt2").is_file()
-    assert num_versions(project) == 4
+    assert (Path(mended.logged.location) / "MLmodel").is_file()
+    assert num_versions(project) == 5
 
 
-def test_a_changed_budget_moves_its_alias_and_only_adds_its_model(project: Project) -> None:
+def test_a_changed_budget_moves_its_alias_to_a_new_set_of_versions(project: Project) -> None:
     before = entries(project)
-    shutil.rmtree(project.root / "models/budgets/tiny")
     project.add_budget("tiny", "w-small", val_top1=0.83, limits={"macs": "30%"})
+    project.assemble(tiny={"macs": "30%"})
     project.register()
     after = entries(project)
-    assert after["tiny"].version == 5
+    assert list(after) == ["w-small", "tiny", "w-medium", "w-full"]
     assert after["tiny"].aliases == ("budget-tiny",)
-    for name in ("w-small", "w-medium", "w-full"):
-        assert after[name].version == before[name].version
+    assert min(e.version for e in after.values()) > max(e.version for e in before.values())
     model = in_project(project, lambda c: c.get_model_version_by_alias(NAME, "budget-tiny"))
-    assert int(model.version) == 5
+    assert int(model.version) == after["tiny"].version
+    with project.entered():
+        mlflow.pyfunc.load_model(before["tiny"].uri)
 
 
 def test_a_removed_budget_leaves_neither_alias_nor_model_in_the_front(project: Project) -> None:
     project.add_budget("large", "w-full", val_top1=0.92, limits={"macs": "100%"})
-    (project.root / "params.yaml").write_text("budgets: {tiny: {macs: 50%}, large: {macs: 100%}}\n")
+    project.assemble(tiny={"macs": "50%"}, large={"macs": "100%"})
     project.register()
     assert entries(project)["large"].aliases == ("budget-large",)
-    (project.root / "params.yaml").write_text("budgets: {large: {macs: 100%}}\n")
+    project.assemble(large={"macs": "100%"})
     project.register()
     assert "tiny" not in entries(project)
     model = in_project(project, lambda client: client.get_registered_model(NAME))
-    assert list(model.aliases) == ["budget-large"]
+    assert sorted(model.aliases) == ["budget-large", "slimmable"]
 
 
 def test_a_new_front_replaces_the_old_one_in_lookups(project: Project) -> None:
     before = entries(project)
-    rows = project.rows()
-    rows[0]["val_top1"] = "0.79"
-    project.write_rows(rows)
+    project.write_rows(project.rows()[:2])
     project.register()
     after = entries(project)
-    assert after["w-small"].numbers["val_top1"] == 0.79
-    assert after["w-small"].version > before["w-small"].version
-    assert after["w-full"].version == before["w-full"].version
-    assert num_versions(project) == 5
+    assert list(after) == ["w-small", "w-medium", "tiny"]
+    assert {name: entry.version for name, entry in after.items()} == {
+        name: before[name].version for name in after
+    }
 
 
 def test_an_interruption_halfway_is_continued(
@@ -219,7 +285,7 @@ def test_an_interruption_halfway_is_continued(
             project.register()
     assert num_versions(project) == 2
     project.register()
-    assert num_versions(project) == 4
+    assert num_versions(project) == 5
     assert list(entries(project)) == ["w-small", "w-medium", "tiny", "w-full"]
 
 
@@ -231,13 +297,13 @@ def test_a_person_finds_the_front_in_the_description(registered_project: Project
         if line.startswith("|")
     ]
     assert rows[0][:3] == ["version", "budget", "macs"]
-    assert [row[0] for row in rows[2:]] == ["1", "2", "4", "3"]
+    assert [row[0] for row in rows[2:]] == ["2", "3", "5", "4"]
     assert rows[4][1] == "**tiny**"
     assert rows[4][-2:] == ["86.00%", "85.50%"]
     assert f"models:/{NAME}@budget-tiny" in model.description
     assert "N×1×12×12" in model.description
     assert "class 0, class 1" in model.description
-    version = in_project(registered_project, lambda c: c.get_model_version(NAME, "4"))
+    version = in_project(registered_project, lambda c: c.get_model_version(NAME, "5"))
     assert version.description.startswith("Fine-tuned for the budget tiny (macs ≤ 50%): ")
     assert version.tags["test_top1"] == "85.50%"
 

@@ -1,0 +1,130 @@
+"""The files of a registered model, as MLflow loads them."""
+
+from collections.abc import Mapping
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import joslim
+from pipelines import tracking
+from pipelines.registry import served
+from pipelines.registry.lookup import SLIMMABLE, Entry
+from pipelines.registry.submissions import Submission
+from pipelines.settings import paths
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+    from joslim.supernet.slimmable_model import SlimmableModel
+
+NETWORK = "network"
+"""Name of the slimmable network's folder among a model's artifacts."""
+
+SERVED = Path(served.__file__).parent
+
+
+def log_model(
+    submission: Submission, spec: Mapping[str, Any], slimmable: str | None, tags: Mapping[str, str]
+) -> str:
+    """Log a model without its numbers.
+
+    Args:
+        submission: What is logged.
+        spec: The network's, as in ``spec.json``.
+        slimmable: MLflow's id of the network that a configuration is a slice of.
+        tags: Of the model.
+
+    Returns:
+        MLflow's id of it.
+    """
+    import mlflow
+
+    name = submission.alias or submission.id
+    if submission.is_slice:
+        config = {"slimmable": f"models:/{slimmable}", "configuration": submission.id}
+        return str(
+            mlflow.pyfunc.log_model(
+                name=name,
+                python_model=str(SERVED / "one_configuration.py"),
+                model_config=config,
+                signature=_signature(spec),
+                pip_requirements=_requirements(spec["network"]),
+                tags=dict(tags),
+            ).model_id
+        )
+    if submission.kind == SLIMMABLE:
+        return str(
+            mlflow.pyfunc.log_model(
+                name=name,
+                python_model=str(SERVED / "slimmable_network.py"),
+                artifacts={NETWORK: str(submission.folder)},
+                code_paths=[str(Path(joslim.__file__).parent)],
+                signature=_signature(spec, takes_budget=True),
+                pip_requirements=_requirements(spec["network"]),
+                tags=dict(tags),
+            ).model_id
+        )
+    return _log_program(submission.folder, name, spec, tags)
+
+
+def download(entry: Entry) -> Path:
+    """The files of a version, on this machine; of a slice those of its slimmable network."""
+    tracking.configure()
+    import mlflow
+
+    slimmable = entry.logged.tags.get(SLIMMABLE)
+    source = f"models:/{slimmable}" if slimmable else entry.uri
+    return Path(mlflow.artifacts.download_artifacts(source))
+
+
+def load_network(folder: Path) -> "SlimmableModel":
+    """The network in the files of a slimmable version."""
+    from joslim.supernet.artifact import load_slimmable
+
+    return load_slimmable(folder / "artifacts" / paths.SLIMMABLE.name)
+
+
+def _log_program(folder: Path, name: str, spec: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+    """Log a dense network as a `torch.export` program, which needs no code of this project."""
+    import mlflow
+    import numpy as np
+
+    from joslim.supernet.storage import load_subnetwork
+
+    info = mlflow.pytorch.log_model(
+        load_subnetwork(folder).model,
+        name=name,
+        signature=_signature(spec),
+        # A batch of one would make the exported graph a graph for batches of one.
+        input_example=np.zeros((2, *_image(spec)), np.float32),
+        pip_requirements=[f"torch=={installed_version('torch')}"],
+        tags=dict(tags),
+    )
+    return str(info.model_id)
+
+
+def _image(spec: Mapping[str, Any]) -> tuple[int, int, int]:
+    return spec["in_channels"], spec["image_size"], spec["image_size"]
+
+
+def _signature(spec: Mapping[str, Any], *, takes_budget: bool = False) -> "ModelSignature":
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
+
+    float32 = np.dtype("float32")
+    logits = TensorSpec(float32, (-1, spec["num_classes"]), "logits" if takes_budget else None)
+    inputs = Schema([TensorSpec(float32, (-1, *_image(spec)))])
+    if not takes_budget:
+        return ModelSignature(inputs, Schema([logits]))
+    params = [ParamSpec("budget", "string", None), ParamSpec("deadline_ms", "double", None)]
+    served_by = TensorSpec(np.dtype("str"), (-1,), "configuration")
+    return ModelSignature(inputs, Schema([logits, served_by]), ParamSchema(params))
+
+
+def _requirements(network: str) -> list[str]:
+    """What loading a network of that name needs; MLflow adds itself."""
+    library = network.partition(":")[0]
+    names = ["torch", "safetensors", "numpy", "pydantic"]
+    names += [library] if library in ("torchvision", "timm") else []
+    return [f"{name}=={installed_version(name)}" for name in names]

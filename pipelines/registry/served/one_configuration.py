@@ -1,0 +1,33 @@
+"""What MLflow loads of a version without weights: a configuration of the slimmable version.
+
+This file is stored with each such version, and runs where that is loaded.
+"""
+
+from typing import Any
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PythonModel
+
+
+class OneConfiguration(PythonModel):
+    """Images in [0, 1] to logits, by a slice of a network that is stored once."""
+
+    def load_context(self, context: Any) -> None:
+        self._id = context.model_config["configuration"]
+        network = context.model_config["slimmable"]
+        try:
+            self._network = mlflow.pyfunc.load_model(network)
+        except (MlflowException, OSError) as error:
+            raise MlflowException(
+                f"configuration '{self._id}' is a slice of {network}, which cannot be loaded: "
+                f"{error}; it has been deleted if it is not there: run `dvc repro` to register "
+                "both again"
+            ) from error
+
+    # MLflow would take type hints here for a schema.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+        return self._network.predict(model_input, params={"budget": self._id})["logits"]
+
+
+mlflow.models.set_model(OneConfiguration())

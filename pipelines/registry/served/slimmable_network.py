@@ -1,0 +1,55 @@
+"""What MLflow loads of a slimmable network: each request says its budget, or its deadline.
+
+This file is stored with the version, and runs where that is loaded; it needs mlflow and what the
+library needs to load a network: no pipeline.
+"""
+
+from typing import Any
+
+import mlflow
+import numpy as np
+import torch
+from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
+from mlflow.pyfunc import PythonModel
+
+import joslim
+from joslim.errors import JoslimError
+from joslim.shipping.deadlines import Deadlines
+from joslim.supernet.slimmable_model import Configuration, SlimmableModel
+
+
+class SlimmableNetwork(PythonModel):
+    """Images in [0, 1] to logits and the id of the configuration that gave them."""
+
+    def load_context(self, context: Any) -> None:
+        model = joslim.load(context.artifacts["network"])
+        assert isinstance(model, SlimmableModel)
+        self._model = model
+        self._deadlines = Deadlines(self._model)
+
+    # MLflow would take type hints here for a schema.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+        images = torch.from_numpy(np.array(model_input, np.float32))
+        try:
+            found = self._chosen(params or {}, len(images))
+        except JoslimError as error:
+            raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from error
+        with self._deadlines.timed(found, len(images)), torch.inference_mode():
+            logits = self._model.at(found.id)(images)
+        return {"logits": logits.numpy(), "configuration": found.id}
+
+    def _chosen(self, params: dict[str, Any], num_images: int) -> Configuration:
+        given = {name: value for name, value in params.items() if value is not None}
+        if len(given) != 1:
+            raise MlflowException(
+                f"params has {' and '.join(given) or 'neither'} of budget and deadline_ms; "
+                "expected one of them, as {'budget': 'macs=50%'}. Other parameters, and misspelt "
+                "ones, do not reach the model",
+                INVALID_PARAMETER_VALUE,
+            )
+        if "budget" in given:
+            return self._model.configuration(given["budget"])
+        return self._deadlines.best_within(given["deadline_ms"], num_images)
+
+
+mlflow.models.set_model(SlimmableNetwork())

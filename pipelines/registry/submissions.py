@@ -1,0 +1,96 @@
+"""What shall be in MLflow's registry: one network for all budgets, and a version for each."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pipelines.registry.lookup import SLIMMABLE, Entry
+
+BUDGET_ALIAS = "budget-"
+
+Kind = Literal["slimmable", "front", "budget"]
+"""The network with all weights, a slice of it on the front, or a budget's model."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A model on its way into the registry.
+
+    Attributes:
+        kind: What it is.
+        id: The front's id of it, or the budget's name; of the slimmable network its kind.
+        folder: What `joslim.load` reads.
+        is_slice: It has no weights of its own, but is a configuration of the collection's slimmable
+            network, which is what ``folder`` holds then.
+        numbers: Metrics; unknown ones left out.
+        tags: Of the model.
+        labels: Tags of the version, for people.
+        summary: A sentence for people.
+    """
+
+    kind: Kind
+    id: str
+    folder: Path
+    is_slice: bool
+    numbers: Mapping[str, float]
+    tags: Mapping[str, str]
+    labels: Mapping[str, str]
+    summary: str
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of files, numbers and name: the same for the same submission."""
+        files = sorted(file for file in self.folder.iterdir() if file.is_file())
+        parts = [f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files]
+        numbers = json.dumps(dict(self.numbers), sort_keys=True)
+        return _digest([self.kind, self.id, numbers, *parts])
+
+    @property
+    def alias(self) -> str | None:
+        """The alias that its version shall have."""
+        if self.kind == "budget":
+            return f"{BUDGET_ALIAS}{self.id}"
+        return SLIMMABLE if self.kind == SLIMMABLE else None
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Everything that a registered model shall hold after registration.
+
+    Attributes:
+        name: The registered model's.
+        submissions: The slimmable network first.
+        spec: The network's, as in ``spec.json``.
+        full: Cost of the full network per column.
+        describe: Makes the registered model's description, in Markdown.
+    """
+
+    name: str
+    submissions: Sequence[Submission]
+    spec: Mapping[str, Any]
+    full: Mapping[str, float]
+    describe: Callable[[Sequence[Entry]], str]
+
+    @cached_property
+    def front(self) -> str:
+        """Name of this set of submissions, by their digests."""
+        return _digest(submission.digest for submission in self.submissions)[:16]
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Tags of the registered model, the decisive one last."""
+        full = {f"full_{column}": f"{cost:.15g}" for column, cost in self.full.items()}
+        return {**full, "current_front": self.front}
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """The digest of the submission that each alias shall point to."""
+        return {s.alias: s.digest for s in self.submissions if s.alias}
+
+
+def _digest(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

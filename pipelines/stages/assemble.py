@@ -1,0 +1,38 @@
+"""Stage ``assemble``: one network for all budgets, with all that was measured of them."""
+
+import shutil
+
+from joslim.budgets import QUANTITIES
+from joslim.supernet.artifact import load_slimmable, save_extended
+from pipelines.artifacts.budget_model import BudgetModel
+from pipelines.artifacts.files import read_json
+from pipelines.settings import paths
+from pipelines.settings.loading import read_params
+from pipelines.terminal.command import run_command
+from pipelines.terminal.console import console
+
+
+def main() -> None:
+    model = load_slimmable(paths.FRONT)
+    for budget in read_params().budgets:
+        tuned = BudgetModel.load(budget)
+        if tuned.is_shared:
+            model = tuned.added_to(model, _numbers(budget))
+    shutil.rmtree(paths.SLIMMABLE, ignore_errors=True)
+    save_extended(paths.SLIMMABLE, paths.FRONT, model)
+    console.print(f"{paths.SLIMMABLE}: {len(model.configurations)} configurations, weights once")
+
+
+def _numbers(budget: str) -> dict[str, float]:
+    """What a budget's model costs and what was measured of it."""
+    metrics = read_json(paths.EVALUATE / budget / "metrics.json")
+    known = {column: metrics[column] for column in (*COSTS, "val_top1")}
+    tested = {f"test_{name}": value for name, value in metrics["finetuned"].items()}
+    return {name: float(value) for name, value in {**known, **tested}.items() if value is not None}
+
+
+COSTS = tuple(quantity.column for quantity in QUANTITIES.values())
+
+
+if __name__ == "__main__":
+    run_command(main)
