@@ -6,6 +6,7 @@ This file is stored with each such version, and runs where that is loaded.
 from typing import Any
 
 import mlflow
+import numpy as np
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel
 
@@ -25,8 +26,7 @@ class OneConfiguration(PythonModel):
                 "both again"
             ) from error
 
-    # MLflow would take type hints here for a schema.
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> Any:
         return self._network.predict(model_input, params={"budget": self._id})["logits"]
 
 

@@ -27,8 +27,7 @@ class SlimmableNetwork(PythonModel):
         self._model = model
         self._deadlines = Deadlines(self._model)
 
-    # MLflow would take type hints here for a schema.
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> Any:
         images = torch.from_numpy(np.array(model_input, np.float32))
         try:
             found = self._chosen(params or {}, len(images))
