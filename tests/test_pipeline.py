@@ -99,19 +99,21 @@ from joslim.data import ImageSet
 from pathlib import Path
 from pipelines import tracking
 tracking.configure()
-model = mlflow.pytorch.load_model(sys.argv[1])
+model = mlflow.pyfunc.load_model(sys.argv[1])
 images = ImageSet.load(Path("data/prepared") / f"{sys.argv[2]}.safetensors")
 with torch.no_grad():
-    logits = torch.cat([model(x) for x, _ in images.batches(50)])
+    logits = torch.cat([torch.from_numpy(model.predict(x.numpy())) for x, _ in images.batches(50)])
 import joslim
-plain = joslim.load(mlflow.artifacts.download_artifacts(sys.argv[1]) + "/subnetwork")
+name = sys.argv[1].rpartition("/")[0]
+folder = mlflow.artifacts.download_artifacts(f"{name}@slimmable/artifacts/slimmable")
+plain = joslim.load(folder).at(sys.argv[3])
 with FlopCounterMode(display=False) as counter:
     plain(images.images[:1].float() / 255)
 print(json.dumps([(logits.argmax(1) == images.labels).double().mean().item(),
                   counter.get_total_flops() // 2]))
 """
     split = "test" if "test_top1" in found else "val"
-    output = checkout.run(sys.executable, "-c", script, found["uri"], split)
+    output = checkout.run(sys.executable, "-c", script, found["uri"], split, found["id"])
     top1, macs = json.loads(output.splitlines()[-1])
     assert top1 == pytest.approx(found[f"{split}_top1"], abs=1e-6)
     assert macs == found["macs"]
@@ -148,7 +150,7 @@ def test_a_changed_budget_reruns_only_its_own_stages(checkout: Checkout, fashion
     checkout.write_params(params)
     output = checkout.dvc("repro")
     ran = re.findall(r"Running stage '(.*)'", output)
-    assert ran == ["inputs", "finetune@tiny", "evaluate@tiny", "register", "report"]
+    assert ran == ["inputs", "finetune@tiny", "evaluate@tiny", "assemble", "register", "report"]
 
 
 def content(checkout: Checkout) -> list[tuple[str, str, list[str]]]:

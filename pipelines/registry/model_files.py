@@ -1,5 +1,7 @@
 """The files of a registered model, as MLflow loads them."""
 
+import json
+import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -41,17 +43,20 @@ def log_model(
 
     name = submission.alias or submission.id
     if submission.is_slice:
-        config = {"slimmable": f"models:/{slimmable}", "configuration": submission.id}
-        return str(
-            mlflow.pyfunc.log_model(
-                name=name,
-                python_model=str(SERVED / "one_configuration.py"),
-                model_config=config,
-                signature=_signature(spec),
-                pip_requirements=_requirements(spec["network"]),
-                tags=dict(tags),
-            ).model_id
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            slice_of = {"slimmable": f"models:/{slimmable}", "configuration": submission.id}
+            file = Path(folder, "slice.json")
+            file.write_text(json.dumps(slice_of) + "\n")
+            return str(
+                mlflow.pyfunc.log_model(
+                    name=name,
+                    python_model=str(SERVED / "one_configuration.py"),
+                    artifacts={"slice": str(file)},
+                    signature=_signature(spec),
+                    pip_requirements=_requirements(spec["network"]),
+                    tags=dict(tags),
+                ).model_id
+            )
     if submission.kind == SLIMMABLE:
         return str(
             mlflow.pyfunc.log_model(
@@ -124,7 +129,6 @@ def _signature(spec: Mapping[str, Any], *, takes_budget: bool = False) -> "Model
 
 def _requirements(network: str) -> list[str]:
     """What loading a network of that name needs; MLflow adds itself."""
-    library = network.partition(":")[0]
-    names = ["torch", "safetensors", "numpy", "pydantic"]
-    names += [library] if library in ("torchvision", "timm") else []
+    names = ["torch", "torchvision", "safetensors", "numpy", "pydantic"]
+    names += ["timm"] if network.startswith("timm:") else []
     return [f"{name}=={installed_version(name)}" for name in names]

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 BUDGETS = ["tiny", "full"]
 CHAIN = ["inputs", "prepare", "train", "front"]
 STAGES = [*CHAIN, *(f"{s}@{b}" for s in ("finetune", "evaluate") for b in BUDGETS)]
-STAGES += ["register", "report"]
+STAGES += ["assemble", "register", "report"]
 
 # Each stage notes that it ran, then does what the file `behaviour` holds for it, then writes.
 DVC_YAML = """
@@ -46,10 +46,14 @@ stages:
       cmd: ./stage evaluate@${key} reports/evaluated/${key}
       deps: ["models/budgets/${key}"]
       outs: ["reports/evaluated/${key}"]
+  assemble:
+    cmd: ./stage assemble models/slimmable
+    deps: [models/budgets, reports/evaluated]
+    outs: [models/slimmable]
   register:
     cmd: ./stage register reports/register
     always_changed: true
-    deps: [models/budgets, reports/evaluated]
+    deps: [models/slimmable]
     params: [budgets]
     outs: [reports/register]
   report:

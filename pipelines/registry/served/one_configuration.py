@@ -3,6 +3,8 @@
 This file is stored with each such version, and runs where that is loaded.
 """
 
+import json
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -15,8 +17,8 @@ class OneConfiguration(PythonModel):
     """Images in [0, 1] to logits, by a slice of a network that is stored once."""
 
     def load_context(self, context: Any) -> None:
-        self._id = context.model_config["configuration"]
-        network = context.model_config["slimmable"]
+        content = json.loads(Path(context.artifacts["slice"]).read_text())
+        self._id, network = content["configuration"], content["slimmable"]
         try:
             self._network = mlflow.pyfunc.load_model(network)
         except (MlflowException, OSError) as error:

@@ -5,13 +5,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pytest
 import torch
 from small_project import Project
 from typer.testing import CliRunner, Result
 
-import joslim
+from joslim.supernet import SlimmableModel
+from joslim.supernet.artifact import load_slimmable
 from pipelines.cli import app
 from pipelines.registry import export
 
@@ -104,6 +106,26 @@ def test_from_a_folder_inside_the_project(registered_project: Project) -> None:
     assert run("lookup", "--budget", "macs=20%").exit_code == 0
 
 
+def slices(project: Project) -> SlimmableModel:
+    return load_slimmable(project.root / "models/slimmable")
+
+
+def test_export_of_all_widths_comes_from_the_registry(
+    registered_project: Project, tmp_path: Path
+) -> None:
+    output = tmp_path / "bundle"
+    result = run("export", "--slimmable", "--output", str(output))
+    assert result.exit_code == 0, result.output
+    np.save(tmp_path / "images.npy", np.zeros((2, 1, 12, 12), np.float32))
+    command = [sys.executable, output / "run.py", tmp_path / "images.npy", "--budget", "tiny"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("tiny: classes [")
+    for given in (("--slimmable", "--budget", "macs=50%"), ()):
+        result = run("export", *given, "--output", str(output))
+        assert result.exit_code == 1
+        assert "export takes --budget, as macs=50%, or --slimmable" in result.stderr
+
+
 def test_export_to_onnx_equals_the_saved_network(
     registered_project: Project, tmp_path: Path
 ) -> None:
@@ -114,8 +136,8 @@ def test_export_to_onnx_equals_the_saved_network(
     assert [v.shape[0] for v in (*session.get_inputs(), *session.get_outputs())] == ["batch"] * 2
     images = torch.rand(7, 1, 12, 12)
     (logits,) = session.run(None, {"images": images.numpy()})
-    expected = joslim.load(registered_project.root / "models/budgets/tiny")(images)
-    torch.testing.assert_close(torch.from_numpy(logits), expected.detach(), atol=1e-4, rtol=0)
+    expected = slices(registered_project).at("tiny")(images)
+    torch.testing.assert_close(torch.from_numpy(logits), expected, atol=1e-4, rtol=0)
 
 
 def test_export_to_pt2_equals_the_saved_network(
@@ -124,7 +146,7 @@ def test_export_to_pt2_equals_the_saved_network(
     output = tmp_path / "small.pt2"
     assert run("export", "-b", "macs=20%", "--format", "pt2", "-o", str(output)).exit_code == 0
     images = torch.rand(3, 1, 12, 12)
-    expected = joslim.load(registered_project.root / "models/front/w-small")(images)
+    expected = slices(registered_project).at("w-small")(images)
     torch.testing.assert_close(
         torch.export.load(output).module()(images), expected, atol=1e-5, rtol=0
     )
