@@ -102,14 +102,15 @@ def _write_graph(
     assert program is not None
     graph = program.model.graph
     first = graph[0]
-    for name in [name for name in graph.initializers if name in places]:
+    shared = places.keys() - model.private[configuration.id].keys()
+    for name in [name for name in graph.initializers if name in shared]:
         start, parameter = places[name]
         narrow = graph.initializers.pop(name)
-        shared = _shared(name, start, parameter, folder)
-        graph.register_initializer(shared)
-        nodes = list(_slices(shared, model.slices.tensors.get(name, ()), configuration.widths))
+        whole = _shared(name, start, parameter, folder)
+        graph.register_initializer(whole)
+        nodes = list(_slices(whole, model.slices.tensors.get(name, ()), configuration.widths))
         graph.insert_before(first, nodes)
-        ir.convenience.replace_all_uses_with(narrow, nodes[-1].outputs[0] if nodes else shared)
+        ir.convenience.replace_all_uses_with(narrow, nodes[-1].outputs[0] if nodes else whole)
     optimizer.fold_constants(
         program.model, input_size_limit=MAX_FOLDED, output_size_limit=MAX_RESULT
     )

@@ -68,25 +68,22 @@ def find_model(records: Records, name: str | None = None) -> RegisteredModel:
 
 def current_front(records: Records, model: RegisteredModel) -> list[Entry]:
     """Every version of the current front and its budgets' models, by MACs."""
-    return [entry for entry in current_versions(records, model) if entry.kind != SLIMMABLE]
-
-
-def current_versions(records: Records, model: RegisteredModel) -> list[Entry]:
-    """The current front, and the version with all weights, which is no model of one cost."""
     return list(_entries(records, model, Query(model.tags["current_front"])))
 
 
 def slimmable_version(records: Records, model: RegisteredModel) -> Entry:
-    """The version with all weights of the current front.
+    """The version with all weights, of which those of the current front are slices.
 
     Raises:
-        NotRegisteredError: If there is none: it was registered by a version before 0.2, or deleted.
+        NotRegisteredError: If there is none: it was deleted, or registered by a version before 0.2.
     """
-    for entry in current_versions(records, model):
-        if entry.kind == SLIMMABLE:
-            return entry
+    version = model.aliases.get(SLIMMABLE)
+    for source, number in records.versions(model.name).items():
+        if number == version:
+            logged = records.logged_model(source.removeprefix("models:/"))
+            return Entry(model.name, number, logged, (SLIMMABLE,))
     raise NotRegisteredError(
-        f"{model.name} has no version '{SLIMMABLE}' for its current front; run `dvc repro`"
+        f"{model.name} has no version with the alias '{SLIMMABLE}'; run `dvc repro`"
     )
 
 

@@ -134,9 +134,12 @@ class Records:
                 page_token=token,
             )
         )
-        for model in found:
-            numbers = {metric.key: metric.value for metric in model.metrics or ()}
-            yield LoggedModel(model.model_id, model.artifact_location, numbers, model.tags)
+        yield from map(_logged_model, found)
+
+    def logged_model(self, model_id: str) -> LoggedModel:
+        """The model with MLflow's id ``m-…``."""
+        with _readable():
+            return _logged_model(self._client.get_logged_model(model_id))
 
 
 def connect() -> Records:
@@ -156,6 +159,11 @@ def connect() -> Records:
             )
     tracking.require_server()
     return Records(tracking.client())
+
+
+def _logged_model(model: Any) -> LoggedModel:
+    numbers = {metric.key: metric.value for metric in model.metrics or ()}
+    return LoggedModel(model.model_id, model.artifact_location, numbers, model.tags)
 
 
 def _pages(search: Callable[[str | None], Any]) -> Iterator[Any]:

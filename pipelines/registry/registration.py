@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 from pipelines import tracking
-from pipelines.registry.lookup import SLIMMABLE, Entry, current_versions, find_model
+from pipelines.registry.lookup import (
+    SLIMMABLE,
+    Entry,
+    current_front,
+    find_model,
+    slimmable_version,
+)
 from pipelines.registry.model_files import log_model
 from pipelines.registry.records import NotRegisteredError, connect
 from pipelines.registry.submissions import BUDGET_ALIAS, Collection, Submission
@@ -23,9 +29,9 @@ def registered(collection: Collection) -> list[Entry] | None:
     try:
         records = connect()
         model = find_model(records, collection.name)
+        found = [slimmable_version(records, model), *current_front(records, model)]
     except NotRegisteredError:
         return None
-    found = current_versions(records, model)
     digests = {entry.version: entry.logged.tags.get("digest", "") for entry in found}
     aliases = {a: digests.get(v) for a, v in model.aliases.items() if _is_ours(a)}
     if (
@@ -71,11 +77,14 @@ def register(
             client, run.run_id, model_id, submission, name
         )
     for submission in collection.submissions:
-        client.set_logged_model_tags(logged[submission.digest], {"front": collection.front})
+        if submission.kind != SLIMMABLE:
+            client.set_logged_model_tags(logged[submission.digest], {"front": collection.front})
     _move_aliases(client, collection, versions)
     for key, value in collection.tags.items():
         client.set_registered_model_tag(name, key, value)
-    entries = _in_order(collection, current_versions(records, find_model(records, name)))
+    model = find_model(records, name)
+    found = [slimmable_version(records, model), *current_front(records, model)]
+    entries = _in_order(collection, found)
     client.update_registered_model(name, collection.describe(entries))
     return entries
 

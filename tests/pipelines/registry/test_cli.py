@@ -33,20 +33,20 @@ def run(*arguments: str) -> Result:
 def test_lookup_prints_the_uri_on_a_line_of_its_own() -> None:
     result = run("lookup", "--budget", "macs=20%")
     assert result.exit_code == 0
-    assert f"models:/{NAME}/1" in result.stdout.splitlines()
+    assert f"models:/{NAME}/2" in result.stdout.splitlines()
     assert "80.00%" in result.stdout
 
 
 def test_several_budgets_are_answered_in_their_order() -> None:
     result = run("lookup", "-b", "macs=100%", "-b", "macs=20%", "-b", "macs=90%,latency=2ms")
     uris = [line for line in result.stdout.splitlines() if line.startswith("models:/")]
-    assert uris == [f"models:/{NAME}/{version}" for version in (3, 1, 4)]
+    assert uris == [f"models:/{NAME}/{version}" for version in (4, 2, 5)]
 
 
 def test_lookup_in_json() -> None:
     (row,) = json.loads(run("lookup", "--budget", "macs=90%", "--json").stdout)
     assert row["budget"] == "macs=90%"
-    assert row["uri"] == f"models:/{NAME}/4"
+    assert row["uri"] == f"models:/{NAME}/5"
     assert row["aliases"] == ["budget-tiny"]
     assert row["kind"] == "budget"
     assert row["test_top1"] == 0.855
@@ -68,7 +68,7 @@ def test_front_lists_every_version() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["lookup", "--budget", "macs=1k"], f"the cheapest in macs is models:/{NAME}/1 with"),
+        (["lookup", "--budget", "macs=1k"], f"the cheapest in macs is models:/{NAME}/2 with"),
         (["lookup", "--budget", "flops=1k"], "budget on 'flops'; expected one of macs"),
         (["lookup", "--budget", "macs=1M", "--model", "x"], f"expected one of: {NAME}"),
     ],
@@ -98,7 +98,7 @@ def test_from_any_directory_without_importing_torch(
         text=True,
         check=True,
     )
-    assert f"models:/{NAME}/1" in done.stdout.splitlines()
+    assert f"models:/{NAME}/2" in done.stdout.splitlines()
 
 
 def test_from_a_folder_inside_the_project(registered_project: Project) -> None:

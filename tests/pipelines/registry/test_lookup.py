@@ -77,7 +77,7 @@ def test_nothing_feasible_names_the_cheapest_model(records: Records) -> None:
         best(records, "macs=1k,memory=100%")
     text = str(raised.value)
     assert f"no version of {NAME} has macs <= 1k and memory <= 100%" in text
-    assert f"the cheapest in macs is models:/{NAME}/1 with macs " in text
+    assert f"the cheapest in macs is models:/{NAME}/2 with macs " in text
     assert "latency 1.25 ms" in text
 
 
@@ -144,16 +144,16 @@ def test_a_query_is_answered_within_its_limits_and_in_its_order(
 def test_what_is_known_of_a_registered_model(records: Records, registered_project: Project) -> None:
     (model,) = records.models()
     assert model.name == NAME
-    assert model.aliases == {"budget-tiny": 4}
+    assert model.aliases == {"budget-tiny": 5, "slimmable": 1}
     assert model.description.startswith("One **resnet8**, trained once on **toy**")
     assert model.full("macs") == macs(registered_project, "w-full")
     assert model.full("latency_ms") == 2.0
     assert model.full("test_top1") is None
     versions = records.versions(NAME)
-    assert list(versions.values()) == [1, 2, 3, 4]
+    assert list(versions.values()) == [1, 2, 3, 4, 5]
     front = records.search(Query(model.tags["current_front"]))
     ids = {versions[f"models:/{logged.model_id}"]: logged.tags["id"] for logged in front}
-    assert ids == {1: "w-small", 2: "w-medium", 3: "w-full", 4: "tiny"}
+    assert ids == {2: "w-small", 3: "w-medium", 4: "w-full", 5: "tiny"}
     assert records.versions("joslim-nobody") == {}
 
 
@@ -170,7 +170,7 @@ def _small_pages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.usefixtures("_small_pages")
 def test_pages_are_joined(records: Records) -> None:
-    assert list(records.versions(NAME).values()) == [1, 2, 3, 4]
+    assert list(records.versions(NAME).values()) == [1, 2, 3, 4, 5]
     found = current_front(records, find_model(records))
     assert [entry.id for entry in found] == ["w-small", "w-medium", "tiny", "w-full"]
 

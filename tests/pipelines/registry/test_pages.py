@@ -39,6 +39,6 @@ def test_mlflows_page_of_the_registered_model(
     assert "emsp" not in text, "the space between columns is a space"
     for row in registered_project.rows():
         assert f"{float(row['val_top1']):.2%}" in text
-    version = rendered_text(f"{server}/#/models/joslim-resnet8-toy/versions/4", tmp_path)
+    version = rendered_text(f"{server}/#/models/joslim-resnet8-toy/versions/5", tmp_path)
     assert "Fine-tuned for the budget tiny (macs ≤ 50%)" in version
     assert "85.50% test top-1" in version

@@ -132,7 +132,7 @@ def test_slices_outlive_the_version_with_the_weights_but_not_its_model(project: 
     with project.entered():
         tracking.configure()
         mlflow.pyfunc.load_model(one.uri)
-        with pytest.raises(NotRegisteredError, match="has no version 'slimmable' for its current"):
+        with pytest.raises(NotRegisteredError, match="has no version with the alias 'slimmable'"):
             slimmable_entry(project)
     in_project(project, lambda client: client.delete_logged_model(slimmable.logged.model_id))
     shutil.rmtree(slimmable.logged.location)
