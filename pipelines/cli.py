@@ -105,8 +105,9 @@ def export(
         bool,
         typer.Option(
             "--slimmable",
-            help="All width configurations at once, their weights once. As ONNX: one file of "
-            "weights, a small graph for each, and a script that runs them.",
+            help="All width configurations at once, their weights once. As onnx: a folder of one "
+            "file of weights, a small graph for each, and a script that runs them. As pt2: a file "
+            "with one program, whose widths are an input.",
         ),
     ] = False,
     format: Annotated[Format, typer.Option("--format", help="File format.")] = Format.ONNX,
@@ -120,6 +121,7 @@ def export(
         given = "both are given" if slimmable else "neither is given"
         raise BudgetError(f"export takes --budget, as macs=50%, or --slimmable; {given}")
     limits = parse_budget(budget) if budget is not None else None
+    from joslim.shipping import export_onnx, export_pt2
     from pipelines.registry import export as exporter
 
     exporter.check(output, needs_onnx=format is Format.ONNX)
@@ -127,8 +129,13 @@ def export(
     chosen = registry_lookup.find_model(records, model)
     if limits is None:
         entry = registry_lookup.slimmable_version(records, chosen)
-        exporter.slimmable_to_onnx(entry, output)
-        print(f"{entry.uri} -> {output}; run: python {output}/run.py")
+        network = exporter.network(entry)
+        if format is Format.ONNX:
+            export_onnx(network, output)
+            print(f"{entry.uri} -> {output}; run: python {output}/run.py")
+        else:
+            export_pt2(network, output)
+            print(f"{entry.uri} -> {output}")
         return
     entry = registry_lookup.best_within(records, chosen, limits)
     write = exporter.to_onnx if format is Format.ONNX else exporter.to_pt2

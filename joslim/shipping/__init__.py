@@ -1,3 +1,4 @@
 """Slimmable networks as files for other runtimes."""
 
 from joslim.shipping.onnx_bundle import export_onnx as export_onnx
+from joslim.shipping.pt2_program import export_pt2 as export_pt2

@@ -120,13 +120,6 @@ def _split(
     Raises:
         CheckpointError: If the network cannot have these widths, or the tensors are of others.
     """
-    full = {
-        part.group: part.full // part.block
-        for axes in slices.tensors.values()
-        for axis in axes
-        for part in axis
-        if part.group is not None
-    }
     widths = configuration.widths
     shapes = [
         tuple(axis_size(axis, widths) for axis in slices.tensors[name])
@@ -135,7 +128,7 @@ def _split(
         for name, tensor in own.items()
     ]
     sizes = [math.prod(shape) for shape in shapes]
-    fits = all(1 <= width <= full.get(g, width) for g, width in enumerate(widths))
+    fits = all(1 <= width <= most for width, most in zip(widths, slices.full, strict=True))
     if not fits or sum(sizes) != len(joined):
         raise CheckpointError(
             f"the network cannot have the widths of configuration '{configuration.id}', or its "

@@ -4,7 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from types import MethodType
 from typing import Any
 
@@ -51,6 +51,13 @@ class Slices:
     groups: tuple[str, ...]
     tensors: Mapping[str, tuple[Axis, ...]]
     attributes: Mapping[tuple[str, str], tuple[Axis, ...]]
+
+    @cached_property
+    def full(self) -> Widths:
+        """Channels of each group in the full network."""
+        parts = (part for axes in self.tensors.values() for axis in axes for part in axis)
+        found = {part.group: part.full // part.block for part in parts if part.group is not None}
+        return tuple(found[group] for group in range(len(self.groups)))
 
     def attributes_at(
         self, widths: Widths, dense: nn.Module

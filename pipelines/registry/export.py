@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from joslim.errors import ExportError
-from joslim.shipping import export_onnx
+from joslim.supernet.slimmable_model import SlimmableModel
 from pipelines.registry.lookup import Entry
 from pipelines.registry.model_files import download, load_network
 
@@ -68,9 +68,9 @@ def to_onnx(exported: torch.export.ExportedProgram, output: Path) -> None:
         )
 
 
-def slimmable_to_onnx(entry: Entry, output: Path) -> None:
-    """Write all width configurations of a slimmable version as a folder, as `export_onnx` does."""
-    export_onnx(load_network(download(entry)), output)
+def network(entry: Entry) -> SlimmableModel:
+    """The network of a slimmable version."""
+    return load_network(download(entry))
 
 
 def _name_batch(converted: torch.onnx.ONNXProgram) -> None:

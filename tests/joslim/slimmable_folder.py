@@ -10,6 +10,7 @@ import joslim
 from joslim import costs
 from joslim.supernet import Configuration, NetworkSpec, SlimmableModel, save_slimmable
 from joslim.supernet.batch_norm import recalibrate_batchnorm
+from joslim.supernet.private import private_parameters, statistics
 
 NETWORKS = {
     "resnet20": 32, "torchvision:mobilenet_v2": 64, "torchvision:densenet121": 32,
@@ -62,3 +63,18 @@ def load(path: Path) -> SlimmableModel:
 def images(of: NetworkSpec) -> Tensor:
     shape = (2, of.in_channels, of.image_size, of.image_size)
     return torch.rand(shape, generator=torch.Generator().manual_seed(2))
+
+
+def with_budget(model: SlimmableModel) -> SlimmableModel:
+    """The network with a configuration ``tiny`` that has norms and a classifier of its own."""
+    smallest = model.configurations[0]
+    dense = model.extract(smallest.id)
+    image = torch.zeros(2, *model.input_shape)
+    parameters = private_parameters(dense, "norms-and-classifier", image)
+    with torch.no_grad():
+        for name in parameters:
+            dense.get_parameter(name).mul_(1.5)
+    state = dense.state_dict()
+    private = {name: state[name] for name in [*statistics(dense), *parameters]}
+    numbers = {**smallest.numbers, "val_top1": 0.99}
+    return model.extended([(Configuration("tiny", smallest.widths, numbers), private)])

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from slimmable_folder import colour_spec, load, save
+from slimmable_folder import colour_spec, load, save, with_budget
 from small_training import spec
 
 from joslim.errors import ExportError
@@ -21,7 +21,7 @@ from joslim.shipping import export_onnx, onnx_bundle
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("resnet8")
     save(folder / "model", spec())
-    export_onnx(load(folder / "model"), folder / "bundle")
+    export_onnx(with_budget(load(folder / "model")), folder / "bundle")
     return folder / "bundle"
 
 
@@ -42,7 +42,7 @@ def test_weights_stand_in_the_bundle_once(bundle: Path) -> None:
     weights = (bundle.parent / "model" / "weights.safetensors").stat().st_size
     assert (bundle / "weights.bin").stat().st_size < weights
     graphs = [file.stat().st_size for file in bundle.glob("*.onnx")]
-    assert len(graphs) == 3
+    assert len(graphs) == 4
     assert max(graphs) < 0.12 * weights
 
 
@@ -53,7 +53,7 @@ def run(bundle: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_script_runs_the_best_within_a_budget(bundle: Path) -> None:
-    model = load(bundle.parent / "model")
+    model = with_budget(load(bundle.parent / "model"))
     images = torch.rand(4, *model.input_shape, generator=torch.Generator().manual_seed(0))
     np.save(bundle.parent / "images.npy", images.numpy())
     for budget in ("macs=100%", "macs=60%", "memory=1MiB,params=99%", "w-0"):
@@ -79,7 +79,7 @@ def test_the_description_has_what_the_folder_has(bundle: Path) -> None:
 def test_what_cannot_be_written_leaves_nothing_behind(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = load(bundle.parent / "model")
+    model = with_budget(load(bundle.parent / "model"))
     with pytest.raises(ExportError, match="exists already; expected a folder that can be made"):
         export_onnx(model, bundle)
     monkeypatch.setattr(onnx_bundle, "TOLERANCE", -1.0)

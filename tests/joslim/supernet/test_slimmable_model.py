@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from slimmable_folder import NETWORKS, colour_spec, images, load, save
+from slimmable_folder import NETWORKS, colour_spec, images, load, save, with_budget
 from small_training import spec
 from torch import Tensor, nn
 
 import joslim
 from joslim.errors import BudgetError, CheckpointError, WidthError
-from joslim.supernet import Configuration, SlimmableModel, save_slimmable
+from joslim.supernet import Configuration, SlimmableModel, save_slimmable, save_subnetwork
+from joslim.supernet.artifact import extract_subnetwork, save_extended
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -137,6 +138,39 @@ def test_what_is_done_to_one_width_is_not_done_to_another(tmp_path: Path) -> Non
     x.requires_grad_()
     model.at("w-0")(x).sum().backward()
     assert model.at(list(model.configurations[0].widths)) is model.at("w-0")
+
+
+def test_a_configuration_may_have_parameters_of_its_own(tmp_path: Path) -> None:
+    save(tmp_path / "front", spec())
+    model = with_budget(load(tmp_path / "front"))
+    save_extended(tmp_path / "all", tmp_path / "front", model)
+    again, x = load(tmp_path / "all"), images(spec())
+    assert again.configurations == model.configurations
+    assert torch.equal(again.at("tiny")(x), model.at("tiny")(x))
+    assert not torch.allclose(again.at("tiny")(x), again.at("w-0")(x), rtol=0.1)
+    assert again.at("macs=100%") is again.at(again.configuration("w-0").widths) is again.at("tiny")
+    weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("front", "all")]
+    assert weights[0] == weights[1]
+
+
+def test_an_extracted_network_owns_its_weights(tmp_path: Path) -> None:
+    dense = save(tmp_path, spec())
+    model, x = load(tmp_path), images(spec())
+    extracted = model.extract("w-0").train()
+    extracted(x).sum().backward()
+    with torch.no_grad():
+        for parameter in extracted.parameters():
+            assert parameter.grad is not None
+            parameter.zero_()
+    assert torch.equal(model.at("w-0")(x), dense["w-0"](x))
+
+
+def test_a_configuration_can_be_saved_alone(tmp_path: Path) -> None:
+    dense = save(tmp_path / "all", spec())
+    save_subnetwork(tmp_path / "one", extract_subnetwork(tmp_path / "all", "w-2"))
+    alone = joslim.load(tmp_path / "one")
+    assert isinstance(alone, nn.Module)
+    assert torch.equal(alone(images(spec())), dense["w-2"](images(spec())))
 
 
 def change(path: Path, **changes: Any) -> None:

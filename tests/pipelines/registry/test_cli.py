@@ -120,6 +120,10 @@ def test_export_of_all_widths_comes_from_the_registry(
     command = [sys.executable, output / "run.py", tmp_path / "images.npy", "--budget", "tiny"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("tiny: classes [")
+    program = tmp_path / "network.pt2"
+    result = run("export", "--slimmable", "--format", "pt2", "--output", str(program))
+    assert result.exit_code == 0, result.output
+    assert torch.export.load(program).state_dict
     for given in (("--slimmable", "--budget", "macs=50%"), ()):
         result = run("export", *given, "--output", str(output))
         assert result.exit_code == 1
