@@ -145,7 +145,8 @@ def extract_subnetwork(
         As `load_slimmable` and `SlimmableModel.at` do.
     """
     slimmable, content = load_slimmable(path, model), read_spec(path)
-    widths, slices = slimmable.configuration(wanted).widths, slimmable.slices
+    configuration, slices = slimmable.configuration(wanted), slimmable.slices
+    widths = configuration.widths
     attributes = slices.attributes_at(widths, slimmable.dense)
     return Subnetwork(
         slimmable.extract(wanted),
@@ -153,5 +154,5 @@ def extract_subnetwork(
         dict(zip(slices.groups, widths, strict=True)),
         {".".join(key): value for key, value in attributes.items()},
         content["architecture"],
-        content["provenance"],
+        {"kind": "subnetwork", "id": configuration.id},
     )
