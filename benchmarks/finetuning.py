@@ -4,14 +4,16 @@
 
 Each checkout has run `dvc repro front`, with a seed of its own. For each of its budgets the
 sub-network of the front with the best validation top-1 is trained on for `finetune.epochs` with
-`finetune.learning_rate`, in every variant from the same start. Printed are top-1 on ``test`` and the
-gain over the slice as it is, as means over checkouts and budgets with the standard deviation of a
-checkout's mean; and the private parameters, relative to the full network's.
+`finetune.learning_rate`, in every variant from the same start. Printed are top-1 on ``test`` and
+the gain over the slice as it is, as means over checkouts and budgets with the standard deviation of
+a checkout's mean; and the private parameters, relative to the full network's. ``--slices`` measures
+the slices only.
 """
 
 import argparse
 import os
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +45,12 @@ BATCH = 512
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("checkouts", nargs="+", type=Path)
-    checkouts = [checkout.resolve() for checkout in parser.parse_args().checkouts]
+    parser.add_argument("--slices", action="store_true")
+    arguments = parser.parse_args()
+    checkouts = [checkout.resolve() for checkout in arguments.checkouts]
+    variants = [] if arguments.slices else VARIANTS
     torch.set_num_threads(1)
-    rows = pd.DataFrame([row for checkout in checkouts for row in _measured(checkout)])
+    rows = pd.DataFrame([row for checkout in checkouts for row in _measured(checkout, variants)])
     print("| epochs | private | distilled | top-1 on test | gain | private parameters |")
     print("|---:|---|---:|---:|---:|---:|")
     for (epochs, private, distilled), found in rows.groupby(
@@ -60,7 +65,7 @@ def main() -> None:
     print(", ".join(f"{key} {value}" for key, value in machine.describe().items()))
 
 
-def _measured(checkout: Path) -> list[dict[str, Any]]:
+def _measured(checkout: Path, variants: Sequence[tuple[Private, float]]) -> list[dict[str, Any]]:
     os.chdir(checkout)
     params, model = read_params(), load_slimmable(paths.FRONT)
     front = pd.read_csv(paths.FRONT_REPORT / "front.csv")
@@ -75,7 +80,7 @@ def _measured(checkout: Path) -> list[dict[str, Any]]:
         row = {"checkout": checkout.name, "budget": budget, "epochs": params.training.epochs}
         rows.append({**row, "private": "nothing", "distilled": 0.0, "top1": start, "gain": 0.0})
         rows[-1]["share"] = 0.0
-        for private, weight in VARIANTS:
+        for private, weight in variants:
             network = model.extract(chosen)
             names = private_parameters(network, private, image)
             steps = finetune(
