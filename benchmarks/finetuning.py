@@ -95,7 +95,8 @@ def _measured(checkout: Path, variants: Sequence[tuple[Private, float]]) -> list
                 teacher=model.extract(teacher_id) if weight else None,
                 distillation_weight=weight,
             )
-            for _ in track(steps, f"{checkout.name} {budget} {private} {weight:g}"):
+            title = f"{checkout.name} {budget} {private} {weight:g}"
+            for _ in track(steps, title, position=lambda step: (step.step, step.num_steps)):
                 pass
             top1 = measure(network, test.batches(BATCH)).top1
             size = sum(network.get_parameter(name).numel() for name in names)

@@ -1,7 +1,7 @@
 """Budgets as people write them: ``macs=12M``, ``memory=4MiB``, ``latency=5ms``, ``params=50%``."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -55,6 +55,32 @@ QUANTITIES = {
 }
 
 
+_LATENCY_AT = re.compile(r"latency@([a-z][a-z0-9_]*)")
+
+
+def quantity(name: str) -> Quantity:
+    """The quantity called ``name``; ``latency@NAME`` is the latency on another device.
+
+    Raises:
+        BudgetError: If there is none.
+    """
+    if match := _LATENCY_AT.fullmatch(name):
+        return Quantity(name, f"latency_ms_{match[1]}", _MILLISECONDS, "5ms")
+    if name not in QUANTITIES:
+        raise BudgetError(
+            f"budget on '{name}'; expected one of {', '.join(QUANTITIES)}, or latency@DEVICE"
+        )
+    return QUANTITIES[name]
+
+
+def stated(columns: Iterable[str]) -> list[Quantity]:
+    """The quantities that a table of ``columns`` states: the usual ones, then other devices'."""
+    there = list(columns)
+    prefix = "latency_ms_"
+    others = [quantity(f"latency@{c.removeprefix(prefix)}") for c in there if c.startswith(prefix)]
+    return [q for q in QUANTITIES.values() if q.column in there] + others
+
+
 @dataclass(frozen=True)
 class Limit:
     """At most ``amount`` of a quantity.
@@ -102,24 +128,22 @@ def parse_limit(name: str, value: object) -> Limit:
     Raises:
         BudgetError: If the quantity, the number or the unit is not understood, or not positive.
     """
-    quantity = QUANTITIES.get(name)
-    if quantity is None:
-        raise BudgetError(f"budget on '{name}'; expected one of {', '.join(QUANTITIES)}")
+    limited = quantity(name)
     text = str(value).strip()
     match = _NUMBER.fullmatch(text)
-    units = {unit.lower(): factor for unit, factor in quantity.units.items()}
+    units = {unit.lower(): factor for unit, factor in limited.units.items()}
     if isinstance(value, bool) or not match or match[2].lower() not in {*units, "%"}:
-        allowed = ", ".join(unit for unit in quantity.units if unit)
+        allowed = ", ".join(unit for unit in limited.units if unit)
         bare = "a number, alone or" if "" in units else "a number"
         raise BudgetError(
             f"budget {name} is {text!r}; expected {bare} with one of the units {allowed}, "
-            f"or a percentage of the full network (for example {quantity.example} or 50%)"
+            f"or a percentage of the full network (for example {limited.example} or 50%)"
         )
     amount, unit = float(match[1]), match[2].lower()
     if amount <= 0 or (unit == "%" and amount > 100):
         allowed = "more than 0% and at most 100%" if unit == "%" else "more than 0"
         raise BudgetError(f"budget {name} is {text!r}; expected {allowed}")
-    return Limit(quantity, amount if unit == "%" else amount * units[unit], unit == "%", text)
+    return Limit(limited, amount if unit == "%" else amount * units[unit], unit == "%", text)
 
 
 def parse_limits(limits: Mapping[str, object]) -> Budget:
@@ -162,10 +186,6 @@ def infeasible(kind: str, budget: Budget, cheapest: Cheapest) -> str:
             parts.append(f"no {kind.partition(' ')[0]} states its {limit.quantity.name}")
         else:
             name, numbers = found
-            costs = ", ".join(
-                f"{quantity.name} {quantity.format(numbers[quantity.column])}"
-                for quantity in QUANTITIES.values()
-                if quantity.column in numbers
-            )
+            costs = ", ".join(f"{q.name} {q.format(numbers[q.column])}" for q in stated(numbers))
             parts.append(f"the cheapest in {limit.quantity.name} is {name} with {costs}")
     return "; ".join(parts) + "".join(limit.hint for limit in budget)

@@ -18,7 +18,6 @@ from joslim.errors import DataError
 from joslim.evaluation import Measurement, measure
 from joslim.machine.device import training_device
 from joslim.machine.memory_format import fast_memory_format
-from joslim.machine.timing import latencies_ms
 from joslim.search import Strategy
 from joslim.supernet.batch_norm import even_batch, recalibrate_batchnorm
 from joslim.supernet.network import SlimmableNetwork
@@ -95,12 +94,6 @@ class Subnetworks:
         """The images by which training measures widths, on the device; the supernet moves there."""
         self.network.to(self.device)
         return unit_range(self._train.subset(slice(num_images)).in_memory().images, self.device)
-
-    def latencies_ms(self, widths_list: Sequence[Widths]) -> list[float]:
-        """Median milliseconds per image on one CPU thread, in the layout of served models."""
-        image = torch.rand(1, *self._calibration.images.shape[1:])
-        models = [self.network.extract(widths).cpu() for widths in widths_list]
-        return [round(latency, 4) for latency in latencies_ms(models, image)]
 
 
 def extract_front(

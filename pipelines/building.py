@@ -12,14 +12,19 @@ from joslim.training.threads import use_suitable_threads
 from pipelines.artifacts.prepared_data import load_split
 from pipelines.settings import paths
 from pipelines.settings.params import Params
+from pipelines.settings.profiles import device_latency
 from pipelines.terminal.console import console
 
 
 def objective(params: Params, network: SlimmableNetwork) -> Cost:
     """The cost named by ``search.objective``; latency is measured on this device at first."""
-    if params.search.objective != "latency":
-        return costs.COSTS[params.search.objective](network)
-    predicted = latency.load_or_measure(network, paths.STATE / "latency")
+    name = params.search.objective
+    if name in costs.COSTS:
+        return costs.COSTS[name](network)
+    if name == "latency":
+        predicted = latency.load_or_measure(network, paths.STATE / "latency")
+    else:
+        predicted = device_latency(network, name.partition("@")[2]).predicted
     console.print(
         f"latency on {predicted.table.device}: {predicted.smallest:.2f} to {predicted.full:.2f} "
         f"ms, predicted with a median error of {predicted.table.median_error:.1%}",

@@ -14,12 +14,13 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from joslim.budgets import parse_budget
-from joslim.errors import BudgetError, JoslimError
+from joslim.budgets import parse_budget, quantity
+from joslim.errors import BudgetError, ExportError, JoslimError
 from pipelines.registry import lookup as registry_lookup
 from pipelines.registry.lookup import Entry
 from pipelines.registry.model_card import HEADINGS, cells
 from pipelines.registry.records import connect
+from pipelines.settings import paths
 
 
 class _Commands(TyperGroup):
@@ -141,6 +142,37 @@ def export(
     write = exporter.to_onnx if format is Format.ONNX else exporter.to_pt2
     write(exporter.program(entry), output)
     print(f"{entry.uri} -> {output}")
+
+
+@app.command()
+def profile(
+    bundle: Annotated[Path, typer.Argument(help="Folder that `export --slimmable` has written.")],
+    name: Annotated[str, typer.Option("--name", help="The device's, as in latency@NAME.")],
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Of ONNX Runtime.")] = 1,
+) -> None:
+    """Time every width configuration on this device, for budgets such as latency@NAME=20ms.
+
+    Writes profiles/NAME.json into the checkout. On a device without this project run
+    `python run.py --profile NAME.json` in the bundle, and copy the file there.
+    """
+    from joslim.shipping import run_bundle
+    from pipelines.registry import export as exporter
+
+    quantity(f"latency@{name}")
+    exporter.require_onnx("profile")
+    if not (bundle / "bundle.json").is_file():
+        raise ExportError(f"{bundle} has no bundle.json; expected what export --slimmable wrote")
+    found = run_bundle.profile(threads, bundle)
+    file = paths.root() / paths.PROFILES / f"{name}.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(found, indent=1) + "\n")
+    table = Table(title=found["device"], title_justify="left", box=SIMPLE_HEAD, show_edge=False)
+    table.add_column("configuration")
+    table.add_column("milliseconds", justify="right")
+    for one in found["configurations"]:
+        table.add_row(one["id"], f"{one['latency_ms']:.3f}")
+    Console(highlight=False).print(table, "")
+    print(f"-> {file}")
 
 
 def _json(entry: Entry) -> dict[str, Any]:

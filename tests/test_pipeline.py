@@ -153,6 +153,49 @@ def test_a_changed_budget_reruns_only_its_own_stages(checkout: Checkout, fashion
     assert ran == ["inputs", "finetune@tiny", "evaluate@tiny", "assemble", "register", "report"]
 
 
+PROFILE = """
+import json, torch
+from pathlib import Path
+from joslim.supernet.storage import load_supernet
+network, _ = load_supernet(Path("models/supernet"))
+generator = torch.Generator().manual_seed(0)
+found = {network.space.full, network.space.smallest}
+while len(found) < 9:
+    found.add(network.space.random(generator))
+configurations = [{"widths": widths, "latency_ms": sum(widths) / 10} for widths in found]
+groups = [group.name for group in network.space.groups]
+content = {"device": "a toy", "groups": groups, "configurations": configurations}
+Path("profiles").mkdir()
+Path("profiles/toy.json").write_text(json.dumps(content))
+"""
+
+
+def test_a_profile_of_a_device_gives_budgets_of_its_latency(
+    checkout: Checkout, fashion_mnist: Path
+) -> None:
+    checkout.run(sys.executable, "-c", PROFILE)
+    params = tiny_params(fashion_mnist)
+    params["budgets"] = {**BUDGETS, "fast": {"latency@toy": "80%"}}
+    checkout.write_params(params)
+    ran = re.findall(r"Running stage '(.*)'", checkout.dvc("repro"))
+    assert ran[:2] == ["inputs", "front"]
+    assert "train" not in ran
+    full = checkout.read("reports/front/full.json")["latency_ms_toy"]
+    widths = checkout.read("models/supernet/spec.json")["widths"].values()
+    assert full == pytest.approx(sum(widths) / 10)
+    (found,) = json.loads(checkout.joslim("lookup", "--budget", "latency@toy=80%", "--json"))
+    assert found["latency_ms_toy"] <= 0.8 * full
+    assert "latency@toy" in (checkout.root / "reports/index.html").read_text()
+    params["budgets"]["fast"] = {"latency@pi5": "80%"}
+    checkout.write_params(params)
+    refused = checkout.attempt(sys.executable, "-m", "dvc", "repro")
+    assert refused.returncode != 0
+    assert "budgets: latency@pi5 needs profiles/pi5.json" in refused.stdout + refused.stderr
+    shutil.rmtree(checkout.root / "profiles")
+    checkout.write_params(tiny_params(fashion_mnist))
+    checkout.dvc("repro")
+
+
 def content(checkout: Checkout) -> list[tuple[str, str, list[str]]]:
     versions = checkout.read("reports/registered.json")["versions"]
     return [(version["id"], version["kind"], version["aliases"]) for version in versions]

@@ -73,14 +73,16 @@ class Latency(Cost):
 
     is_whole: ClassVar[bool] = False
 
-    def __init__(self, network: SlimmableNetwork, table: LatencyTable) -> None:
+    def __init__(
+        self, network: SlimmableNetwork, table: LatencyTable, name: str = "latency"
+    ) -> None:
         self.table = table
         terms = [
             term
             for operation in network.trace.operations
             for term in _terms(operation, table.coefficients[operation.name])
         ]
-        super().__init__("latency", network.space, terms)
+        super().__init__(name, network.space, terms)
 
 
 def load_or_measure(network: SlimmableNetwork, cache: Path) -> Latency:

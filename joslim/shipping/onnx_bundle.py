@@ -63,8 +63,10 @@ def export_onnx(model: SlimmableModel, folder: Path) -> None:
             _check(model, configuration, folder)
         _describe(model, folder)
         shutil.copyfile(Path(__file__).with_name("run_bundle.py"), folder / RUNNER)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(folder)
+        if isinstance(error, torch.onnx.OnnxExporterError):
+            raise ExportError(f"PyTorch cannot export the network to ONNX: {error}") from error
         raise
 
 
@@ -185,6 +187,7 @@ def _check(model: SlimmableModel, configuration: Configuration, folder: Path) ->
 def _describe(model: SlimmableModel, folder: Path) -> None:
     content = {
         "input_shape": list(model.input_shape),
+        "groups": list(model.slices.groups),
         "full": dict(model.full),
         "configurations": [
             {"id": c.id, "file": f"{c.id}.onnx", "widths": list(c.widths), **c.numbers}

@@ -1,6 +1,7 @@
-"""Run a bundle of ONNX files within a budget; needs onnxruntime and numpy only.
+"""Run a bundle of ONNX files within a budget, or time it; needs onnxruntime and numpy only.
 
     python run.py IMAGES.npy --budget macs=50%
+    python run.py --profile NAME.json
 
 IMAGES.npy holds images in [0, 1], float32 of (batch, channels, height, width). Prints the class of
 each. In a program: ``session = load("macs=50%")``, then
@@ -9,7 +10,9 @@ each. In a program: ``session = load("macs=50%")``, then
 
 import argparse
 import json
+import platform
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 COLUMNS = {"macs": "macs", "params": "params", "memory": "memory_bytes", "latency": "latency_ms"}
+WARM_UP, REPEATS = 3, 30
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30, "ms": 1}
 
 
@@ -41,14 +45,15 @@ def choose(budget: str, folder: Path = HERE) -> dict[str, Any]:
             return entry
     limits = {}
     for part in budget.split(","):
-        found = re.fullmatch(r"\s*(\w+)\s*=\s*([\d.]+)\s*([a-z]*|%)\s*", part.lower())
-        if found is None or found[1] not in COLUMNS or found[3] not in {"%", *UNITS}:
+        found = re.fullmatch(r"\s*(\w+)(?:@(\w+))?\s*=\s*([\d.]+)\s*([a-z]*|%)\s*", part.lower())
+        if found is None or found[1] not in COLUMNS or found[4] not in {"%", *UNITS}:
             raise SystemExit(
                 f"budget is {part!r}; expected such as macs=50%, memory=400KiB, or an id"
             )
-        column, amount = COLUMNS[found[1]], float(found[2])
-        is_percent = found[3] == "%"
-        limits[column] = amount * (bundle["full"][column] / 100 if is_percent else UNITS[found[3]])
+        device = f"_{found[2]}" if found[2] else ""
+        column, amount = COLUMNS[found[1]] + device, float(found[3])
+        is_percent = found[4] == "%"
+        limits[column] = amount * (bundle["full"][column] / 100 if is_percent else UNITS[found[4]])
     within = [
         entry
         for entry in entries
@@ -60,11 +65,61 @@ def choose(budget: str, folder: Path = HERE) -> dict[str, Any]:
     return max(within, key=lambda entry: entry["val_top1"])
 
 
+def profile(threads: int = 1, folder: Path = HERE) -> dict[str, Any]:
+    """Time every configuration: median milliseconds for one image, in turns.
+
+    Args:
+        threads: Of ONNX Runtime.
+        folder: The bundle.
+    """
+    import onnxruntime
+
+    bundle = json.loads((folder / "bundle.json").read_text())
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    image = np.random.default_rng(0).random((1, *bundle["input_shape"]), np.float32)
+    entries = bundle["configurations"]
+    sessions = [onnxruntime.InferenceSession(folder / e["file"], options) for e in entries]
+    times: list[list[float]] = [[] for _ in sessions]
+    for turn in range(WARM_UP + REPEATS):
+        for session, taken in zip(sessions, times, strict=True):
+            start = time.perf_counter()
+            session.run(None, {"images": image})
+            if turn >= WARM_UP:
+                taken.append(1000 * (time.perf_counter() - start))
+    count = f"{threads} thread{'s' if threads > 1 else ''}"
+    return {
+        "device": f"{processor()}, onnxruntime {onnxruntime.__version__}, {count}",
+        "groups": bundle["groups"],
+        "configurations": [
+            {"id": e["id"], "widths": e["widths"], "latency_ms": round(float(np.median(t)), 4)}
+            for e, t in zip(entries, times, strict=True)
+        ],
+    }
+
+
+def processor() -> str:
+    """Name of the processor, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("images", type=Path)
+    parser.add_argument("images", type=Path, nargs="?")
     parser.add_argument("--budget", default="macs=100%")
+    parser.add_argument("--profile", type=Path, metavar="NAME.json", help="time all, write here")
+    parser.add_argument("--threads", type=int, default=1, help="of --profile")
     arguments = parser.parse_args()
+    if arguments.profile is not None:
+        found = profile(arguments.threads)
+        arguments.profile.write_text(json.dumps(found, indent=1) + "\n")
+        print(f"{found['device']} -> {arguments.profile}")
+        return
+    if arguments.images is None:
+        parser.error("IMAGES.npy is missing")
     images = np.load(arguments.images).astype(np.float32)
     (logits,) = load(arguments.budget).run(None, {"images": images})
     print(f"{choose(arguments.budget)['id']}: classes {logits.argmax(1).tolist()}")

@@ -61,6 +61,18 @@ def save_slimmable(
         TracingError: If slices give other outputs than the extracted networks: some module keeps
             others where they cannot be found, or changes itself as it runs.
     """
+    model = slimmable_model(network, spec, configurations, full)
+    save_supernet(path, network, spec, kind=SLIMMABLE)
+    write_configurations(path, model)
+
+
+def slimmable_model(
+    network: SlimmableNetwork,
+    spec: NetworkSpec,
+    configurations: Iterable[tuple[Configuration, nn.Module]],
+    full: Mapping[str, float],
+) -> SlimmableModel:
+    """What `joslim.load` gives after `save_slimmable`; arguments and errors are the same."""
     found = list(configurations)
     private = {c.id: statistics(dense) for c, dense in found}
     trace = network.trace
@@ -71,8 +83,7 @@ def save_slimmable(
     model = SlimmableModel(stored, slices, [c for c, _ in found], private, full, shape)
     for configuration, dense in found:
         _check(model, configuration, dense)
-    save_supernet(path, network, spec, kind=SLIMMABLE)
-    write_configurations(path, model)
+    return model
 
 
 def save_extended(path: Path, source: Path, model: SlimmableModel) -> None:

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from joslim.budgets import QUANTITIES
-from pipelines.pictures.style import COST_NAMES, PALETTE, styled, tip
+from joslim.budgets import quantity
+from pipelines.pictures.style import PALETTE, cost_name, styled, tip
 
 NARROW = 6.0
 """Inches; up to this width there is no room for numbers beside names."""
@@ -56,7 +56,7 @@ def draw_front(
     Args:
         front: Columns ``id``, ``val_top1`` and ``objective``, by ascending cost.
         candidates: The same columns; the full network is the most expensive.
-        objective: What the cost is, a name of `QUANTITIES`.
+        objective: What the cost is, as in a budget.
         marks: Budgets to mark.
         width: Of the figure, in inches.
     """
@@ -83,7 +83,7 @@ def draw_front(
         label="front",
     )
     for name, cost, y in zip(front.id, front.objective, error, strict=True):
-        tip(axes, cost, y, f"{name}: {QUANTITIES[objective].format(cost)}, {y:.2f} % error")
+        tip(axes, cost, y, f"{name}: {quantity(objective).format(cost)}, {y:.2f} % error")
     axes.set(xlim=(0, right), ylim=(low, high), title="validation error, %")
     axes.set_yticks([tick for tick in axes.get_yticks() if max(low, 0) <= tick <= high])
     axes.grid(axis="y")
@@ -111,9 +111,9 @@ def _limits(shown: Sequence[float], highest: float) -> tuple[float, float]:
 
 def _label_costs(axes: Axes, objective: str, full: float) -> None:
     fractions = (0.25, 0.5, 0.75, 1.0)
-    labels = [f"{100 * f:.0f} %\n{QUANTITIES[objective].format(f * full)}" for f in fractions]
+    labels = [f"{100 * f:.0f} %\n{quantity(objective).format(f * full)}" for f in fractions]
     axes.set_xticks([0, *(f * full for f in fractions)], ["0", *labels])
-    axes.set_xlabel(f"{COST_NAMES[objective]}, and % of the full network", loc="left")
+    axes.set_xlabel(f"{cost_name(objective)}, and % of the full network", loc="left")
 
 
 def _draw_marks(

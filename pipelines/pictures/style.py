@@ -38,7 +38,13 @@ COST_NAMES = {
     "memory": "peak memory",
     "latency": "predicted latency",
 }
-"""What an objective is called on an axis."""
+
+
+def cost_name(objective: str) -> str:
+    """What an objective is called on an axis."""
+    name, _, device = objective.partition("@")
+    return f"{COST_NAMES[name]} on {device}" if device else COST_NAMES[name]
+
 
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",

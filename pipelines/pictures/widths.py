@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from joslim.widths import ChannelGroup
 from pipelines.pictures.front import Mark
-from pipelines.pictures.style import COST_NAMES, PALETTE, draw_cells, set_labels, shorten, styled
+from pipelines.pictures.style import PALETTE, cost_name, draw_cells, set_labels, shorten, styled
 
 _CELL = 0.32
 """Inches that a number needs."""
@@ -30,7 +30,7 @@ def draw_widths(
     Args:
         front: Columns ``id``, ``widths`` and ``objective``, by ascending cost.
         groups: Of the width space, in network order.
-        objective: What the cost is, a name of `QUANTITIES`.
+        objective: What the cost is, as in a budget.
         full_cost: The full network's.
         marks: Budgets, named above the columns that they were fine-tuned from.
         width: Of the figure, in inches.
@@ -53,7 +53,7 @@ def draw_widths(
     column = front.objective
     shares = [f"{100 * cost / full_cost:.0f}" for cost in column]
     set_labels(axes.set_xticks, shares, _CELL, width - 2)
-    label = f"{COST_NAMES[objective]}, % of the full network"
+    label = f"{cost_name(objective)}, % of the full network"
     roomy = len(front) * _CELL < width - 2
     if roomy:
         label += "; in the cells: channels"

@@ -20,14 +20,24 @@ def check(output: Path, *, needs_onnx: bool) -> None:
     Raises:
         ExportError: If the extra ``onnx`` or the folder of ``output`` is missing.
     """
-    missing = [name for name in _ONNX_PACKAGES if importlib.util.find_spec(name) is None]
-    if needs_onnx and missing:
-        raise ExportError(
-            f"format onnx needs {', '.join(missing)}; run `pip install -e '.[onnx]'` in the "
-            "checkout, or choose --format pt2"
-        )
+    if needs_onnx:
+        require_onnx("format onnx")
     if not output.parent.is_dir():
         raise ExportError(f"--output is {output}, but there is no folder {output.parent}")
+
+
+def require_onnx(what: str) -> None:
+    """Refuse ``what`` where the extra ``onnx`` is missing.
+
+    Raises:
+        ExportError: Naming what is missing and how to install it.
+    """
+    missing = [name for name in _ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ExportError(
+            f"{what} needs {', '.join(missing)}; run `pip install -e '.[onnx]'` in the checkout"
+            + (", or choose --format pt2" if what.startswith("format") else "")
+        )
 
 
 def program(entry: Entry) -> torch.export.ExportedProgram:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from joslim import costs
 from joslim.budgets import Limit
+from joslim.costs.latency import Latency
 from joslim.errors import ConfigError, JoslimError
 from joslim.machine.timing import latencies_ms
 from joslim.supernet.network import SlimmableNetwork
@@ -17,6 +18,7 @@ from joslim.training.config import TrainingConfig
 from pipelines.settings import paths
 from pipelines.settings.keys import with_keys
 from pipelines.settings.params import ExecutionParams, Params
+from pipelines.settings.profiles import device_latency
 
 
 def load_params(path: Path = paths.PARAMS) -> Params:
@@ -136,6 +138,8 @@ def _check_network(params: Params, path: Path) -> None:
         network = params.network_spec(len(classes)).build(params.network.weights)
     except JoslimError as error:
         raise ConfigError(f"{path}: network: {with_keys(str(error))}") from error
+    if params.search.objective.startswith("latency@"):
+        _profiled(params.search.objective, network, f"{path}: search.objective")
     for limit in params.limits():
         _check_limit(f"{path}: search.limits", limit, *_costs(limit, network, params))
     for name in params.budgets:
@@ -151,11 +155,22 @@ def _costs(limit: Limit, network: SlimmableNetwork, params: Params) -> tuple[flo
     if limit.quantity.name in costs.COSTS:
         cost = costs.COSTS[limit.quantity.name](network)
         return cost.full, cost.smallest
+    if limit.quantity.name != "latency":
+        predicted = _profiled(limit.quantity.name, network, "budgets")
+        return predicted.full, predicted.smallest
     ends = [network.extract(network.space.full), network.extract(network.space.smallest)]
     size = params.data.image_size
     image = torch.zeros(1, params.data.channels, size, size)
     full, smallest = latencies_ms(ends, image, repeats=3)
     return full, smallest
+
+
+def _profiled(quantity: str, network: SlimmableNetwork, key: str) -> Latency:
+    """The fitted latency on another device, of which the checkout has a profile."""
+    try:
+        return device_latency(network, quantity.partition("@")[2]).predicted
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from error
 
 
 def _check_limit(key: str, limit: Limit, full: float, smallest: float, doubt: float = 1.0) -> None:

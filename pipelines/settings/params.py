@@ -8,11 +8,12 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    field_validator,
     model_validator,
 )
 
 from joslim import costs, data
-from joslim.budgets import Budget, parse_limits
+from joslim.budgets import Budget, parse_limits, quantity
 from joslim.errors import BudgetError, ConfigError
 from joslim.supernet.private import Private
 from joslim.supernet.spec import NetworkSpec
@@ -52,9 +53,20 @@ class SearchParams(_Section):
     """How widths are drawn."""
 
     strategy: Literal["joslim", "slim", "two-stage", "tpe"]
-    objective: Literal["macs", "params", "memory", "latency"]
+    objective: str
     num_initial: int = Field(ge=2)
     limits: dict[str, Any]
+
+    @field_validator("objective")
+    @classmethod
+    def _is_known(cls, objective: str) -> str:
+        try:
+            return quantity(objective).name
+        except BudgetError as error:
+            raise ValueError(
+                f"search.objective is '{objective}'; expected macs, params, memory, latency, or "
+                "latency@NAME of a profile"
+            ) from error
 
 
 class ExecutionParams(_Section):

@@ -2,7 +2,7 @@
 
 import shutil
 
-from joslim.budgets import QUANTITIES
+from joslim.budgets import stated
 from joslim.supernet.artifact import load_slimmable, save_extended
 from pipelines.artifacts.budget_model import BudgetModel
 from pipelines.artifacts.files import read_json
@@ -26,12 +26,9 @@ def main() -> None:
 def _numbers(budget: str) -> dict[str, float]:
     """What a budget's model costs and what was measured of it."""
     metrics = read_json(paths.EVALUATE / budget / "metrics.json")
-    known = {column: metrics[column] for column in (*COSTS, "val_top1")}
+    known = {quantity.column: metrics[quantity.column] for quantity in stated(metrics)}
     tested = {f"test_{name}": value for name, value in metrics["finetuned"].items()}
-    return {name: float(value) for name, value in {**known, **tested}.items() if value is not None}
-
-
-COSTS = tuple(quantity.column for quantity in QUANTITIES.values())
+    return {k: float(v) for k, v in {**known, "val_top1": metrics["val_top1"], **tested}.items()}
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pandas as pd
 import typer
 
-from joslim.budgets import QUANTITIES
+from joslim.budgets import stated
 from joslim.evaluation import Measurement, measure
 from joslim.machine.device import training_device
 from joslim.supernet.artifact import load_slimmable
@@ -41,7 +41,7 @@ def main(budget: str) -> None:
             "limits": model.limits,
             "private": model.private,
             # Fine-tuning changes weights only.
-            **{q.column: row[q.column].item() for q in QUANTITIES.values()},
+            **{q.column: row[q.column].item() for q in stated(row.columns)},
             "val_top1": model.val_top1,
             "slice": before.numbers(),
             "finetuned": after.numbers(),

@@ -2,11 +2,15 @@
 
 import json
 import shutil
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
+from torch import nn
 
 from joslim.front import Subnetworks
-from joslim.supernet.artifact import save_slimmable
+from joslim.shipping.latency import configuration_latencies
+from joslim.supernet.artifact import save_slimmable, slimmable_model
 from joslim.supernet.slimmable_model import Configuration
 from joslim.supernet.spec import NetworkSpec
 from joslim.supernet.storage import load_supernet
@@ -26,6 +30,7 @@ from pipelines.building import make_strategy
 from pipelines.pictures import plot_front
 from pipelines.settings import paths
 from pipelines.settings.loading import load_params
+from pipelines.settings.profiles import device_latencies
 from pipelines.terminal.command import run_command
 from pipelines.terminal.console import console
 from pipelines.terminal.progress import track
@@ -43,14 +48,22 @@ def main() -> None:
         subnetworks = Subnetworks(network, load_split("train"), params.front.calibration_images)
         found = measure_all_candidates(params, subnetworks, strategy, val)
         candidates = candidate_table(found, strategy, network)
-        front = _with_latencies(candidates[candidates["on_front"]], subnetworks)
-        full = _with_latencies(candidates[candidates["source"] == "full"], subnetworks)
-        full_costs = {column: float(full[column].item()) for column in (*EXACT, "latency_ms")}
-        keeps_limits = strategy.keeps_limits(network.space.full)
-        kept = pd.concat([front, full]).drop_duplicates("id") if keeps_limits else front
-        _save(kept, subnetworks, spec, full_costs)
-        metrics = front_metrics(found, strategy)
-        _write(front[COLUMNS], candidates.drop(columns="on_front"), full_costs, metrics)
+        is_full = candidates["source"] == "full"
+        kept, dense, device = _with_latencies(
+            candidates[candidates["on_front"] | is_full], subnetworks, spec
+        )
+        front = kept[kept["on_front"]]
+        costs = [c for c in kept if c in EXACT or c.startswith("latency_ms")]
+        full_costs = kept.loc[is_full, costs].iloc[0].astype(float).to_dict()
+        if not strategy.keeps_limits(network.space.full):
+            kept = front
+        rows = kept.to_dict("records")
+        configurations = [(_configuration(row), dense[row["id"]]) for row in rows]
+        shutil.rmtree(paths.FRONT, ignore_errors=True)
+        save_slimmable(paths.FRONT, network, spec, configurations, full_costs)
+        metrics = {**front_metrics(found, strategy), "latency_device": device}
+        columns = [*COLUMNS, *(c for c in costs if c not in COLUMNS)]
+        _write(front[columns], candidates.drop(columns="on_front"), full_costs, metrics)
         run.headline({k: v for k, v in metrics.items() if not isinstance(v, str)})
         run.artifact(paths.FRONT_REPORT)
     console.print(
@@ -59,22 +72,27 @@ def main() -> None:
     )
 
 
-def _with_latencies(rows: pd.DataFrame, subnetworks: Subnetworks) -> pd.DataFrame:
-    found = subnetworks.latencies_ms([parse_widths(widths) for widths in rows["widths"]])
-    return rows.assign(latency_ms=found)
+def _with_latencies(
+    rows: pd.DataFrame, subnetworks: Subnetworks, spec: NetworkSpec
+) -> tuple[pd.DataFrame, dict[str, nn.Module], str]:
+    """The rows with their latencies, their recalibrated networks by id, and this device's name."""
+    widths_list = [parse_widths(widths) for widths in rows["widths"]]
+    networks = track(map(subnetworks.get, widths_list), "recalibrating the front", len(rows))
+    dense = dict(zip(rows["id"], networks, strict=True))
+    network = subnetworks.network
+    configurations = [(_configuration(row), dense[row["id"]]) for row in rows.to_dict("records")]
+    model = slimmable_model(network, spec, configurations, {}).to("cpu")
+    times, device = configuration_latencies(model)
+    columns = {"latency_ms": [times[identity] for identity in rows["id"]]}
+    for latency in device_latencies(network):
+        columns[latency.column] = list(map(latency, widths_list))
+        console.print(f"{latency.predicted.name}: {latency.summary}", soft_wrap=True)
+    return rows.assign(**columns), dense, device
 
 
-def _save(
-    kept: pd.DataFrame, subnetworks: Subnetworks, spec: NetworkSpec, full_costs: dict[str, float]
-) -> None:
-    """Save what is kept as one network: its weights once, and statistics for each row."""
-    shutil.rmtree(paths.FRONT, ignore_errors=True)
-    configurations = []
-    for row in track(kept.to_dict("records"), "saving the front", len(kept)):
-        widths = parse_widths(row["widths"])
-        numbers = {column: float(row[column]) for column in NUMBERS}
-        configurations.append((Configuration(row["id"], widths, numbers), subnetworks.get(widths)))
-    save_slimmable(paths.FRONT, subnetworks.network, spec, configurations, full_costs)
+def _configuration(row: Mapping[str, Any]) -> Configuration:
+    numbers = {c: float(v) for c, v in row.items() if c in NUMBERS or c.startswith("latency_ms_")}
+    return Configuration(row["id"], parse_widths(row["widths"]), numbers)
 
 
 def _write(

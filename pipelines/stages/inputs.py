@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ _THIS_PROJECT = ("joslim", "pipelines", "benchmarks", "tests")
 def main() -> None:
     params = load_params()
     paths.INPUTS.mkdir(parents=True, exist_ok=True)
-    for name, content in (("images", images(params)), ("network", network(params))):
+    noted = {"images": images(params), "network": network(params), "profiles": profiles()}
+    for name, content in noted.items():
         (paths.INPUTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
@@ -37,10 +39,21 @@ def images(params: Params) -> dict[str, Any]:
 
 
 def network(params: Params) -> dict[str, Any]:
-    """Digests of the code of an own factory, and of a file of weights, by path."""
+    """Digests of what decides training, by path: own code, weights, the objective's profile."""
     files = _own_code(params.network.name)
     weights = Path(params.network.weights or os.devnull)
     files |= {weights} if weights.is_file() else set()
+    _, _, device = params.search.objective.partition("@")
+    files |= {paths.PROFILES / f"{device}.json"} if device else set()
+    return _digests(files)
+
+
+def profiles() -> dict[str, str]:
+    """Digests of all profiles of devices, by path."""
+    return _digests(paths.PROFILES.glob("*.json"))
+
+
+def _digests(files: Iterable[Path]) -> dict[str, str]:
     return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files)}
 
 

@@ -7,14 +7,14 @@ already, nothing is exported and PyTorch is not imported.
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from joslim.budgets import QUANTITIES
+from joslim.budgets import stated
 from joslim.errors import DataError
 from pipelines import tracking
 from pipelines.artifacts.files import read, read_json
@@ -27,8 +27,6 @@ from pipelines.settings import paths
 from pipelines.terminal.command import run_command
 from pipelines.terminal.console import console
 from pipelines.terminal.progress import track
-
-COSTS = tuple(quantity.column for quantity in QUANTITIES.values())
 
 
 def main() -> None:
@@ -65,7 +63,7 @@ def collect() -> Collection:
         name,
         [_slimmable(content), *_front(content), *_budgets(content)],
         spec,
-        _numbers(content["full"], COSTS),
+        _costs(content["full"]),
         partial(model_card.describe, spec, dataset["name"], dataset["classes"]),
     )
 
@@ -106,7 +104,7 @@ def _budgets(content: Mapping[str, Any]) -> Iterator[Submission]:
     for name in _budget_names():
         metrics = read_json(paths.EVALUATE / name / "metrics.json")
         tested = {f"test_{key}": float(value) for key, value in metrics["finetuned"].items()}
-        numbers = {**_numbers(metrics, (*COSTS, "val_top1")), **tested}
+        numbers = {**_costs(metrics), "val_top1": float(metrics["val_top1"]), **tested}
         folder = paths.SLIMMABLE if name in slices else paths.BUDGETS / name
         row = slices.get(name) or read_json(folder / "spec.json")
         limits = ", ".join(f"{key} ≤ {limit}" for key, limit in metrics["limits"].items())
@@ -130,8 +128,8 @@ def _joined(widths: Mapping[str, int]) -> str:
     return "-".join(map(str, widths.values()))
 
 
-def _numbers(row: Mapping[str, Any], columns: Iterable[str]) -> dict[str, float]:
-    return {column: float(row[column]) for column in columns if row.get(column) not in (None, "")}
+def _costs(numbers: Mapping[str, Any]) -> dict[str, float]:
+    return {q.column: float(numbers[q.column]) for q in stated(numbers)}
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
-from joslim.budgets import QUANTITIES, parse_limits
+from joslim.budgets import parse_limits, quantity, stated
 from joslim.errors import DataError
 from joslim.supernet.spec import NetworkSpec
 from joslim.supernet.storage import load_spec
@@ -164,8 +164,8 @@ def render(inputs: Inputs) -> str:
     counts = inputs.manifest.pivot(index="class", columns="split", values="count")
     return environment.get_template("report.html").render(
         inputs=inputs,
-        quantities=QUANTITIES,
-        objective=QUANTITIES[inputs.search["objective"]],
+        quantities={q.name: q for q in stated(inputs.front.columns)},
+        objective=quantity(inputs.search["objective"]),
         pictures=_pictures(inputs),
         counts=counts.loc[list(inputs.data.classes), ["train", "val", "test"]],
         margin=_margin(inputs.models, int(counts["test"].sum())),

@@ -1,6 +1,6 @@
 import pytest
 
-from joslim.budgets import QUANTITIES, parse_budget, parse_limit, parse_limits
+from joslim.budgets import QUANTITIES, parse_budget, parse_limit, parse_limits, stated
 from joslim.errors import BudgetError
 
 
@@ -113,3 +113,14 @@ def test_a_small_number_alone_may_lack_its_percent_sign() -> None:
     assert parse_limit("macs", 50).hint == "; did you mean macs <= 50%?"
     for value in ("50%", "50k", "2000000"):
         assert parse_limit("macs", value).hint == ""
+
+
+def test_the_latency_on_another_device_is_a_quantity_of_its_own() -> None:
+    (limit,) = parse_budget("latency@pi5=20ms")
+    assert limit.quantity.column == "latency_ms_pi5"
+    assert limit.resolve(None) == 20.0
+    assert str(limit) == "latency@pi5 <= 20ms"
+    names = [q.name for q in stated(["macs", "latency_ms", "latency_ms_pi5", "val_top1"])]
+    assert names == ["macs", "latency", "latency@pi5"]
+    with pytest.raises(BudgetError, match="budget on 'latency@Pi 5'; expected one of macs"):
+        parse_budget("latency@Pi 5=20ms")

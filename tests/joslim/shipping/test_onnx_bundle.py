@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,9 @@ import torch
 from slimmable_folder import colour_spec, load, save, with_budget
 from small_training import spec
 
+from joslim.costs.profile import Profile
 from joslim.errors import ExportError
-from joslim.shipping import export_onnx, onnx_bundle
+from joslim.shipping import configuration_latencies, export_onnx, onnx_bundle
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +91,42 @@ def test_what_cannot_be_written_leaves_nothing_behind(
     monkeypatch.setattr(onnx_bundle, "PACKAGES", ("not_installed",))
     with pytest.raises(ExportError, match="ONNX needs not_installed; run: pip install not_install"):
         export_onnx(model, tmp_path / "bundle")
+
+
+def test_the_script_times_every_configuration(bundle: Path, tmp_path: Path) -> None:
+    model = with_budget(load(bundle.parent / "model"))
+    done = run(bundle, "--profile", tmp_path / "here.json", "--threads", 2)
+    assert done.returncode == 0, done.stderr
+    profile = Profile.load(tmp_path / "here.json")
+    assert profile.name == "here"
+    assert profile.device.endswith(", 2 threads")
+    assert profile.groups == model.slices.groups
+    assert set(profile.measured) == {c.widths for c in model.configurations}
+    assert min(profile.measured.values()) > 0
+
+
+def test_latencies_of_other_devices_are_budgets_of_the_script(bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    content = json.loads((copy / "bundle.json").read_text())
+    for number, one in enumerate(content["configurations"]):
+        one["latency_ms_pi5"] = 10.0 * (number + 1)
+    (copy / "bundle.json").write_text(json.dumps(content))
+    images = tmp_path / "images.npy"
+    np.save(images, np.zeros((1, *content["input_shape"]), np.float32))
+    first = content["configurations"][0]["id"]
+    done = run(copy, images, "--budget", "latency@pi5=15ms")
+    assert done.stdout.startswith(f"{first}: classes")
+    assert run(copy, images, "--budget", "latency@pi5=5ms").returncode == 1
+
+
+def test_latencies_here_are_those_of_onnx_runtime(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load(bundle.parent / "model")
+    times, device = configuration_latencies(model)
+    assert ", onnxruntime " in device
+    assert times.keys() == {c.id for c in model.configurations}
+    monkeypatch.setattr("joslim.shipping.latency.PACKAGES", ("not_installed",))
+    times, device = configuration_latencies(model)
+    assert ", torch " in device
+    assert times["w-0"] > 0
