@@ -2,8 +2,8 @@
 
     python -m benchmarks.registering --versions 200
 
-Registers sub-networks of ResNet-8 at half its width, of random channel counts, in a project of its
-own with MLflow's embedded database. Prints a Markdown table.
+Registers a network of ResNet-8 at half its width, and its sub-networks of random channel counts, in
+a project of its own with MLflow's embedded database. Prints a Markdown table.
 """
 
 import argparse
@@ -20,13 +20,13 @@ import torch
 from benchmarks import machine
 from joslim import costs
 from joslim.budgets import parse_budget
+from joslim.supernet import Configuration, save_slimmable
 from joslim.supernet.spec import NetworkSpec
-from joslim.supernet.storage import save_subnetwork
-from joslim.supernet.subnetwork import Subnetwork
 from pipelines import tracking
-from pipelines.registry.lookup import best_within, find_model
+from pipelines.registry.lookup import SLIMMABLE, best_within, find_model
 from pipelines.registry.records import connect
-from pipelines.registry.registration import Collection, Submission, register
+from pipelines.registry.registration import register
+from pipelines.registry.submissions import Collection, Submission
 
 NAME = "joslim-benchmark"
 SPEC = NetworkSpec("resnet8-half", 10, 1, 12, (0.3,), (0.2,), min_width=0.25)
@@ -53,7 +53,8 @@ def main() -> None:
 
         submissions = saved(count)
         with tracking.stage_run("register") as run:
-            register(Collection(NAME, submissions, {}, lambda _: ""), run, timed)
+            spec = SPEC.to_json()
+            register(Collection(NAME, submissions, spec, {}, lambda _: ""), run, timed)
         end = time.perf_counter()
         records = connect()
         start = time.perf_counter()
@@ -74,16 +75,21 @@ def main() -> None:
 
 
 def saved(count: int) -> list[Submission]:
-    """Sub-networks of different widths, in the working directory."""
+    """A network and its sub-networks of different widths, in the working directory."""
     network = SPEC.build().eval()
     macs, generator = costs.macs(network), torch.Generator().manual_seed(0)
-    submissions = []
-    for i in range(count):
-        widths, name = network.space.random(generator), f"w-{i}"
-        save_subnetwork(Path(name), Subnetwork.of(network, SPEC, widths, provenance={"id": name}))
-        numbers = {"macs": macs(widths), "val_top1": macs.fraction(widths)}
-        submissions.append(Submission("front", name, Path(name), numbers, {}, {}, name))
-    return submissions
+    configurations = []
+    for i in range(count - 1):
+        widths = network.space.random(generator)
+        numbers = {"macs": float(macs(widths)), "val_top1": macs.fraction(widths)}
+        configurations.append((Configuration(f"w-{i}", widths, numbers), network.extract(widths)))
+    folder = Path("slimmable")
+    save_slimmable(folder, network, SPEC, configurations, {})
+    whole = Submission(SLIMMABLE, SLIMMABLE, folder, False, {}, {}, {}, "all weights")
+    return [whole] + [
+        Submission("front", one.id, folder, True, one.numbers, {}, {}, one.id)
+        for one, _ in configurations
+    ]
 
 
 if __name__ == "__main__":

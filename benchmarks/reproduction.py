@@ -54,18 +54,18 @@ def digests(folder: Path) -> dict[str, str]:
     front = pd.read_csv(folder / "reports/front/front.csv")
     metrics = json.loads((folder / "reports/front/metrics.json").read_text())
     return {
-        "weights": _weights(folder / "models/supernet"),
+        "weights": _weights(folder / "models/supernet/weights.safetensors"),
         "losses": _digest(curves.filter(like="_loss").to_csv()),
         "history": _digest(json.dumps(search["history"])),
         "front": _digest(front.drop(columns="latency_ms").to_csv()),
-        "fine-tuned": _weights(folder / "models/budgets" / BUDGET),
+        "fine-tuned": _weights(folder / "models/budgets" / BUDGET / "private.safetensors"),
         "hypervolume": str(metrics["hypervolume"]),
         "last loss": str(curves["full_loss"].iloc[-1]),
     }
 
 
-def _weights(folder: Path) -> str:
-    tensors = load_file(folder / "weights.safetensors")
+def _weights(file: Path) -> str:
+    tensors = load_file(file)
     content = hashlib.sha256()
     for name in sorted(tensors):
         content.update(name.encode() + tensors[name].numpy().tobytes())

@@ -36,7 +36,7 @@ RESULTS = {
     "curve": "reports/train/curves.csv",
     "candidates": "reports/front/candidates.csv",
     "front": "reports/front/front.csv",
-    "front's weights": "models/front/*/*",
+    "front's weights": "models/front/*.safetensors",
 }
 
 

@@ -3,15 +3,19 @@
 Each network, with random weights, is saved with ten width configurations and loaded again. Printed
 are the folder's bytes against those of its weights alone, the time to build a configuration and to
 ask for it again, what ten configurations add to the memory of one, and the largest difference of an
-output from the extracted network's. A line of the default run follows, after `dvc repro front`.
+output from the extracted network's. Lines of the checkout's last run follow: its folder, and its
+registry.
 
-The second table is of ONNX bundles: bytes, and what a graph of slices differs from a dense export,
-in outputs and in milliseconds, with sessions of one thread that take turns.
+The second table is of the files for other runtimes: bytes of an ONNX bundle and of a `torch.export`
+program, and what they differ from the extracted networks. ONNX graphs are timed against dense
+exports, in milliseconds, with sessions of one thread that take turns.
 """
 
+import json
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnxruntime
@@ -22,15 +26,16 @@ from torch import nn
 import joslim
 from benchmarks import machine
 from joslim import costs
-from joslim.shipping import export_onnx
+from joslim.shipping import export_onnx, export_pt2
 from joslim.supernet import Configuration, NetworkSpec, SlimmableModel, save_slimmable
+from pipelines.registry.lookup import current_front, find_model, slimmable_version
+from pipelines.registry.records import connect
 from pipelines.settings import paths
 
 NETWORKS = {
     "resnet20": 32, "torchvision:mobilenet_v2": 96, "torchvision:densenet121": 64,
     "torchvision:convnext_tiny": 64, "torchvision:vit_b_32": 224,
 }  # fmt: skip
-ONNX = ("resnet20", "torchvision:mobilenet_v2", "torchvision:densenet121")
 NUM_CONFIGURATIONS = 10
 NUM_EXPORTED = 3
 REPEATS = 1000
@@ -47,12 +52,32 @@ def main() -> None:
     if paths.SLIMMABLE.exists():
         total, share = _bytes(paths.SLIMMABLE)
         print(f"| `{paths.SLIMMABLE}` | {total:,} | {share:.3f} × | | | | |")
-    print("\n| bundle | bytes | of the weights' | difference from dense | time against dense |")
-    print("|---|---:|---:|---:|---:|")
-    for name in ONNX:
+        for what, total, share in _registry():
+            print(f"| {what} | {total:,} | {share:.3f} × | | | | |")
+    print("\n| network | ONNX: of the weights' | difference | time | pt2 | difference |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for name in NETWORKS:
         with tempfile.TemporaryDirectory() as folder:
-            print(f"| `{name}` |", " | ".join(_onnx_row(Path(folder), name)), "|", flush=True)
+            print(f"| `{name}` |", " | ".join(_files_row(Path(folder), name)), "|", flush=True)
     print("\n" + ", ".join(f"{key} {value}" for key, value in machine.describe().items()))
+
+
+def _registry() -> Iterator[tuple[str, int, float]]:
+    """Bytes of the registered versions, and how many times those of the weights."""
+    records = connect()
+    model = find_model(records, json.loads(paths.REGISTERED.read_text())["model"])
+    entries = [slimmable_version(records, model), *current_front(records, model)]
+    weights = (paths.SLIMMABLE / "weights.safetensors").stat().st_size
+    sizes = {
+        file: file.stat().st_size
+        for entry in entries
+        for file in Path(entry.logged.location.removeprefix("file://")).rglob("*")
+        if file.is_file()
+    }
+    code = sum(size for file, size in sizes.items() if "code" in file.parts)
+    total = sum(sizes.values())
+    yield f"registry, {len(entries)} versions", total - code, (total - code) / weights
+    yield "… with the library's source", total, total / weights
 
 
 def _save(
@@ -64,6 +89,9 @@ def _save(
     normalisation = (0.5,) * 3
     spec = NetworkSpec(name, 10, 3, size, normalisation, normalisation)
     network = spec.build().eval()
+    for parameter in network.parameters():
+        if not parameter.any():  # as the heads of ViTs, which would hide all differences
+            nn.init.normal_(parameter, std=0.1)
     generator = torch.Generator().manual_seed(0)
     found = [network.space.random(generator) for _ in range(count)]
     macs = costs.macs(network)
@@ -107,11 +135,11 @@ def _row(folder: Path, name: str) -> list[str]:
     ]
 
 
-def _onnx_row(folder: Path, name: str) -> list[str]:
+def _files_row(folder: Path, name: str) -> list[str]:
     model, configurations = _save(folder / "model", name, NUM_EXPORTED)
-    export_onnx(model, folder / "bundle")
     weights = (folder / "model" / "weights.safetensors").stat().st_size
-    total = sum(file.stat().st_size for file in (folder / "bundle").iterdir())
+    export_onnx(model, folder / "bundle")
+    bundle = sum(file.stat().st_size for file in (folder / "bundle").iterdir())
     images = torch.rand(2, *model.input_shape)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -124,8 +152,9 @@ def _onnx_row(folder: Path, name: str) -> list[str]:
         program.save(folder / "dense.onnx", external_data=False)
         files = folder / "bundle" / f"{configuration.id}.onnx", folder / "dense.onnx"
         sessions = [onnxruntime.InferenceSession(file, options) for file in files]
-        sliced, whole = (session.run(None, {"images": images.numpy()})[0] for session in sessions)
-        differences.append(abs(sliced - whole).max())
+        (sliced,) = sessions[0].run(None, {"images": images.numpy()})
+        with torch.no_grad():
+            differences.append(abs(sliced - dense(images).numpy()).max())
         times: list[list[float]] = [[], []]
         for _ in range(ONNX_REPEATS):
             for session, taken in zip(sessions, times, strict=True):
@@ -133,8 +162,25 @@ def _onnx_row(folder: Path, name: str) -> list[str]:
                 session.run(None, {"images": images.numpy()})
                 taken.append(time.perf_counter() - start)
         ratios.append(statistics.median(times[0]) / statistics.median(times[1]))
-    shown = ", ".join(f"{ratio:.2f} ×" for ratio in ratios)
-    return [f"{total:,}", f"{total / weights:.3f} ×", f"{max(differences):g}", shown]
+    file, difference = folder / "network.pt2", 0.0
+    export_pt2(model, file)
+    extra = {"configurations.json": ""}
+    exported = torch.export.load(file, extra_files=extra)
+    run = exported.module(check_guards=False)
+    by_id = {one["id"]: one for one in json.loads(extra["configurations.json"])["configurations"]}
+    with torch.no_grad():
+        for configuration, dense in configurations:
+            one = by_id[configuration.id]
+            private = {name: exported.state_dict[key] for name, key in one["private"].items()}
+            found = run(images, one["widths"], private)
+            difference = max(difference, (found - dense(images)).abs().max().item())
+    return [
+        f"{bundle / weights:.3f} ×",
+        f"{max(differences):.1g}",
+        ", ".join(f"{ratio:.2f} ×" for ratio in ratios),
+        f"{file.stat().st_size / weights:.3f} ×",
+        f"{difference:g}",
+    ]
 
 
 def _bytes(folder: Path) -> tuple[int, float]:

@@ -3,8 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -43,7 +42,7 @@ class Deadlines:
         Under a load in which none is, the fastest.
 
         Args:
-            deadline_ms: Milliseconds for the network alone; how long a request waits before it,
+            deadline_ms: Milliseconds for the network alone; how long a request is on its way, waits
                 and is read, is not seen here.
             num_images: In the batch.
 
@@ -61,15 +60,12 @@ class Deadlines:
         within = [c for c in self._model.configurations if alone[c.id] * load <= deadline_ms]
         return max(within or [fastest], key=lambda c: c.numbers["val_top1"])
 
-    @contextmanager
-    def timed(self, configuration: Configuration, num_images: int = 1) -> Iterator[None]:
-        """Within this context ``configuration`` answers; its time tells the load."""
-        start = time.perf_counter()
-        yield
-        end = time.perf_counter()
+    def note(self, configuration: Configuration, milliseconds: float, num_images: int = 1) -> None:
+        """Note what ``configuration`` took for an answer, which tells the load."""
         if alone := self._measured.get(configuration.id):
             with self._lock:
-                self._loads.append((end, 1000 * (end - start) / (alone * num_images)))
+                load = milliseconds / (alone * num_images)
+                self._loads.append((time.perf_counter(), load))
 
     def _alone(self) -> Mapping[str, float]:
         """Median milliseconds of each configuration for one image on one thread."""

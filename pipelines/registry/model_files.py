@@ -2,7 +2,8 @@
 
 import json
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,37 +40,43 @@ def log_model(
     Returns:
         MLflow's id of it.
     """
-    import mlflow
-
     name = submission.alias or submission.id
     if submission.is_slice:
+        content = {"slimmable": f"models:/{slimmable}", "configuration": submission.id}
         with tempfile.TemporaryDirectory() as folder:
-            slice_of = {"slimmable": f"models:/{slimmable}", "configuration": submission.id}
             file = Path(folder, "slice.json")
-            file.write_text(json.dumps(slice_of) + "\n")
-            return str(
-                mlflow.pyfunc.log_model(
-                    name=name,
-                    python_model=str(SERVED / "one_configuration.py"),
-                    artifacts={"slice": str(file)},
-                    signature=_signature(spec),
-                    pip_requirements=_requirements(spec["network"]),
-                    tags=dict(tags),
-                ).model_id
-            )
+            file.write_text(json.dumps(content) + "\n")
+            return _log_code("one_configuration.py", name, spec, tags, {"slice": str(file)})
     if submission.kind == SLIMMABLE:
-        return str(
-            mlflow.pyfunc.log_model(
-                name=name,
-                python_model=str(SERVED / "slimmable_network.py"),
-                artifacts={NETWORK: str(submission.folder)},
-                code_paths=[str(Path(joslim.__file__).parent)],
-                signature=_signature(spec, takes_budget=True),
-                pip_requirements=_requirements(spec["network"]),
-                tags=dict(tags),
-            ).model_id
-        )
+        artifacts = {NETWORK: str(submission.folder)}
+        library = [str(Path(joslim.__file__).parent)]
+        return _log_code("slimmable_network.py", name, spec, tags, artifacts, library)
     return _log_program(submission.folder, name, spec, tags)
+
+
+def _log_code(
+    script: str,
+    name: str,
+    spec: Mapping[str, Any],
+    tags: Mapping[str, str],
+    artifacts: Mapping[str, str],
+    code_paths: Sequence[str] = (),
+) -> str:
+    """Log a model that a script of `served` loads; one with code of its own takes a budget."""
+    import mlflow
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*An input example was not provided")
+        info = mlflow.pyfunc.log_model(
+            name=name,
+            python_model=str(SERVED / script),
+            artifacts=dict(artifacts),
+            code_paths=list(code_paths) or None,
+            signature=_signature(spec, takes_budget=bool(code_paths)),
+            pip_requirements=_requirements(spec["network"]),
+            tags=dict(tags),
+        )
+    return str(info.model_id)
 
 
 def download(entry: Entry) -> Path:
@@ -124,7 +131,8 @@ def _signature(spec: Mapping[str, Any], *, takes_budget: bool = False) -> "Model
         return ModelSignature(inputs, Schema([logits]))
     params = [ParamSpec("budget", "string", None), ParamSpec("deadline_ms", "double", None)]
     served_by = TensorSpec(np.dtype("str"), (-1,), "configuration")
-    return ModelSignature(inputs, Schema([logits, served_by]), ParamSchema(params))
+    took = TensorSpec(np.dtype("float64"), (-1,), "milliseconds")
+    return ModelSignature(inputs, Schema([logits, served_by, took]), ParamSchema(params))
 
 
 def _requirements(network: str) -> list[str]:

@@ -184,4 +184,5 @@ def _flat_params(params: Mapping[str, Any]) -> list[Any]:
             pending += [(f"{name}.{key}", inner) for key, inner in value.items()]
         else:
             flat[name] = value
-    return [Param(name, str(value)) for name, value in flat.items()]
+    # MLflow's names have no "@", as of ``latency@pi5``.
+    return [Param(name.replace("@", ":"), str(value)) for name, value in flat.items()]
