@@ -9,6 +9,9 @@ registry.
 The second table is of the files for other runtimes: bytes of an ONNX bundle and of a `torch.export`
 program, and what they differ from the extracted networks. ONNX graphs are timed against dense
 exports, in milliseconds, with sessions of one thread that take turns.
+
+The third table is of the last run's budgets in ONNX Runtime, and where their time goes by its own
+profiler, which slows them down.
 """
 
 import json
@@ -18,6 +21,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import psutil
 import torch
@@ -27,10 +31,12 @@ import joslim
 from benchmarks import machine
 from joslim import costs
 from joslim.shipping import export_onnx, export_pt2
+from joslim.shipping.run_bundle import profile
 from joslim.supernet import Configuration, NetworkSpec, SlimmableModel, save_slimmable
 from pipelines.registry.lookup import current_front, find_model, slimmable_version
 from pipelines.registry.records import connect
 from pipelines.settings import paths
+from pipelines.settings.loading import read_params
 
 NETWORKS = {
     "resnet20": 32, "torchvision:mobilenet_v2": 96, "torchvision:densenet121": 64,
@@ -59,6 +65,12 @@ def main() -> None:
     for name in NETWORKS:
         with tempfile.TemporaryDirectory() as folder:
             print(f"| `{name}` |", " | ".join(_files_row(Path(folder), name)), "|", flush=True)
+    if paths.SLIMMABLE.exists():
+        print("\n| budget | MACs | ms | convolutions | other kernels | between them |")
+        print("|---|---:|---:|---:|---:|---:|")
+        with tempfile.TemporaryDirectory() as folder:
+            for row in _budget_rows(Path(folder, "bundle")):
+                print("|", " | ".join(row), "|", flush=True)
     print("\n" + ", ".join(f"{key} {value}" for key, value in machine.describe().items()))
 
 
@@ -181,6 +193,37 @@ def _files_row(folder: Path, name: str) -> list[str]:
         f"{file.stat().st_size / weights:.3f} ×",
         f"{difference:g}",
     ]
+
+
+def _budget_rows(folder: Path) -> Iterator[list[str]]:
+    model = joslim.load(paths.SLIMMABLE)
+    assert isinstance(model, SlimmableModel)
+    export_onnx(model, folder)
+    times = {one["id"]: one["latency_ms"] for one in profile(1, folder)["configurations"]}
+    image = np.random.default_rng(0).random((1, *model.input_shape), np.float32)
+    budgets = read_params().budgets
+    for configuration in model.configurations:
+        if configuration.id in budgets:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = 1
+            options.enable_profiling = True
+            options.profile_file_prefix = str(folder / "profile")
+            session = onnxruntime.InferenceSession(folder / f"{configuration.id}.onnx", options)
+            for _ in range(ONNX_REPEATS):
+                session.run(None, {"images": image})
+            events = json.loads(Path(session.end_profiling()).read_text())
+            whole = sum(e["dur"] for e in events if e["name"] == "model_run")
+            kernels = [e for e in events if e["name"].endswith("_kernel_time")]
+            spent = sum(e["dur"] for e in kernels)
+            convolutions = sum(e["dur"] for e in kernels if "Conv" in e["args"]["op_name"])
+            shares = (convolutions, spent - convolutions, whole - spent)
+            fraction = configuration.numbers["macs"] / model.full["macs"]
+            yield [
+                configuration.id,
+                f"{fraction:.1%}",
+                f"{times[configuration.id]:.3f}",
+                *(f"{share / whole:.0%}" for share in shares),
+            ]
 
 
 def _bytes(folder: Path) -> tuple[int, float]:

@@ -35,7 +35,11 @@ def sentence(numbers: Mapping[str, float]) -> str:
 
 
 def describe(
-    spec: Mapping[str, Any], dataset: str, classes: Sequence[str], entries: Sequence[Entry]
+    spec: Mapping[str, Any],
+    dataset: str,
+    classes: Sequence[str],
+    latency_device: str,
+    entries: Sequence[Entry],
 ) -> str:
     """The registered model's description, in Markdown.
 
@@ -43,6 +47,7 @@ def describe(
         spec: Of any of the sub-networks.
         dataset: Its name.
         classes: Class names, in the order of the logits.
+        latency_device: What the latencies were measured on.
         entries: All versions of the current front; a budget's is the last.
     """
     name, budget = entries[-1].name, entries[-1].aliases[0]
@@ -53,7 +58,7 @@ def describe(
         f"for every budget. `joslim lookup --model {name} --budget macs=50%` names the best one "
         "within a budget.\n\n"
         f"Takes float32 images in [0, 1] of shape N×{image}; gives {len(classes)} logits: "
-        f"{', '.join(classes)}.\n\n"
+        f"{', '.join(classes)}. Latencies are of one image on {latency_device}.\n\n"
         "```python\n"
         f'model = mlflow.pyfunc.load_model("models:/{name}@{budget}")  # one of them\n'
         f'model = mlflow.pyfunc.load_model("models:/{name}@{SLIMMABLE}")  # or all\n'

@@ -58,13 +58,14 @@ def collect() -> Collection:
     dataset = read_json(paths.PREPARED / "dataset.json")
     spec = read_json(paths.SLIMMABLE / "spec.json")
     content = read_json(paths.SLIMMABLE / "configurations.json")
+    device = read_json(paths.FRONT_REPORT / "metrics.json")["latency_device"]
     name = PREFIX + re.sub(r"[^\w.]+", "-", f"{spec['network']}-{dataset['name']}")
     return Collection(
         name,
         [_slimmable(content), *_front(content), *_budgets(content)],
         spec,
         _costs(content["full"]),
-        partial(model_card.describe, spec, dataset["name"], dataset["classes"]),
+        partial(model_card.describe, spec, dataset["name"], dataset["classes"], device),
     )
 
 

@@ -21,6 +21,7 @@ from joslim.errors import DataError
 from joslim.supernet import SlimmableModel
 from joslim.supernet.artifact import load_slimmable
 from pipelines import tracking
+from pipelines.registry import export
 from pipelines.registry.lookup import Entry, current_front, find_model, slimmable_version
 from pipelines.registry.records import NotRegisteredError, connect
 from pipelines.stages import register
@@ -162,7 +163,9 @@ def test_a_model_that_shares_no_weights_holds_them_once(project: Project) -> Non
         tracking.configure()
         served = mlflow.pyfunc.load_model(entry.uri)
         assert mlflow.pytorch.load_model(entry.uri)(images[:1]).shape == (1, 10)
+        exported = export.program(entry).module()(images).detach().numpy()
     np.testing.assert_allclose(served.predict(images.numpy()), expected, atol=1e-5)
+    np.testing.assert_allclose(exported, expected, atol=1e-5)
 
 
 def test_a_request_says_its_budget_or_its_deadline(registered_project: Project) -> None:
@@ -303,6 +306,7 @@ def test_a_person_finds_the_front_in_the_description(registered_project: Project
     assert f"models:/{NAME}@budget-tiny" in model.description
     assert "N×1×12×12" in model.description
     assert "class 0, class 1" in model.description
+    assert "Latencies are of one image on a toy, 1 thread." in model.description
     version = in_project(registered_project, lambda c: c.get_model_version(NAME, "5"))
     assert version.description.startswith("Fine-tuned for the budget tiny (macs ≤ 50%): ")
     assert version.tags["test_top1"] == "85.50%"
