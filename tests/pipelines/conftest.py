@@ -1,15 +1,10 @@
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 import script_project
 import small_project
+from http_server import running
 from small_project import Project
 
 
@@ -30,36 +25,10 @@ def registered_project(project_files: Project, tmp_path_factory: pytest.TempPath
 @pytest.fixture(scope="session")
 def server(registered_project: Project) -> Iterator[str]:
     """A real MLflow server in front of the registered project's database."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     database = f"sqlite:///{registered_project.root}/mlflow.db"
-    process = subprocess.Popen(
-        [*command, "--backend-store-uri", database, "--workers", "1"],
-        env={
-            **os.environ,
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        },
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-                break
-            except OSError:
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.3)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait()
+    arguments = ("server", "--backend-store-uri", database, "--workers", "1")
+    with running(*arguments, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as address:
+        yield address
 
 
 @pytest.fixture

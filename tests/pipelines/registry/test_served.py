@@ -2,10 +2,8 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 import torch
+from http_server import running
 from small_project import Project
 
 from joslim.supernet.artifact import load_slimmable
@@ -54,35 +53,10 @@ def test_it_brings_its_code_and_needs_no_pipeline(registered_project: Project) -
 @pytest.fixture(scope="module")
 def invocations(registered_project: Project) -> Iterator[str]:
     """Where MLflow serves the slimmable version."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", URI]
-    process = subprocess.Popen(
-        [*command, "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)],
-        env={
-            **os.environ,
-            "MLFLOW_TRACKING_URI": f"sqlite:///{registered_project.root}/mlflow.db",
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        },
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-                break
-            except OSError:
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.3)
-        yield f"http://127.0.0.1:{port}/invocations"
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait()
+    uri = f"sqlite:///{registered_project.root}/mlflow.db"
+    arguments = ("models", "serve", "--model-uri", URI, "--env-manager", "local")
+    with running(*arguments, MLFLOW_TRACKING_URI=uri) as address:
+        yield f"{address}/invocations"
 
 
 def ask(url: str, images: torch.Tensor, params: dict[str, Any]) -> dict[str, Any]:
