@@ -58,13 +58,13 @@ def test_files_of_a_wrong_form_are_refused(file: Path, text: str, message: str) 
             "network.minwidth is not a known key; did you mean network.min_width?",
         ),
         (
-            "  epochs: 4  ",
-            "  processes: 2\n  epochs: 4  ",
+            "  epochs: 5  ",
+            "  processes: 2\n  epochs: 5  ",
             "training.processes is not a known key; did you mean execution.processes?",
         ),
         (
-            "  epochs: 4  ",
-            "  pets: 2\n  epochs: 4  ",
+            "  epochs: 5  ",
+            "  pets: 2\n  epochs: 5  ",
             "training.pets is not a known key",
         ),
     ],
