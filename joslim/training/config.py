@@ -11,7 +11,8 @@ from joslim.training.losses import Divergence
 class TrainingConfig(BaseModel):
     """How the supernet is trained.
 
-    The defaults are those that were measured for 28 × 28 images on a small ResNet, in four and five epochs.
+    The defaults are those that were measured for 28 × 28 images on a small ResNet, in four and
+    five epochs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
