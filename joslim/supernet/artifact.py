@@ -153,7 +153,9 @@ def extract_subnetwork(
         model: The stock module, where its spec names none.
 
     Raises:
-        As `load_slimmable` and `SlimmableModel.at` do.
+        CheckpointError: If the folder cannot be read.
+        BudgetError: If no configuration is within the budget.
+        WidthError: If there is no such configuration.
     """
     slimmable, content = load_slimmable(path, model), read_spec(path)
     configuration, slices = slimmable.configuration(wanted), slimmable.slices
