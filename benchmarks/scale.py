@@ -67,7 +67,7 @@ def main() -> None:
     middle = space.uniform(evenly[50])
     decoded, image_size = scale_inputs.decoding(params)
     proposal = scale_inputs.proposing(macs, network)
-    checkpoint, model, exporting = scale_inputs.sizes(network, middle, params)
+    checkpoint, weights, own = scale_inputs.sizes(network, middle, params)
     show(
         "measured on one thread",
         {
@@ -80,8 +80,8 @@ def main() -> None:
                 for past, seconds in zip(scale_inputs.PAST, proposal, strict=True)
             },
             "a checkpoint": f"{checkpoint / 1e6:.1f} MB",
-            "files of a registered model of middle width": f"{model / 1e6:.1f} MB",
-            "… exporting them": f"{exporting:.1f} s",
+            "the weights": f"{weights / 1e6:.1f} MB",
+            "a configuration's statistics": f"{own / 1e3:.0f} kB",
         },
     )
 

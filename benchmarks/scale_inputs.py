@@ -14,8 +14,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from joslim import search
 from joslim.costs import Cost
 from joslim.supernet.network import SlimmableNetwork
-from joslim.supernet.storage import save_subnetwork
-from joslim.supernet.subnetwork import Subnetwork
+from joslim.supernet.private import statistics
+from joslim.supernet.storage import save_supernet
 from joslim.training.checkpoint import save_checkpoint
 from joslim.training.optimizer import make_optimizer
 from joslim.widths import Widths
@@ -71,25 +71,20 @@ def forward(network: SlimmableNetwork, widths: Widths, params: Params) -> float:
         return len(images) / cpu_seconds(lambda: model(images), 9)
 
 
-def sizes(network: SlimmableNetwork, widths: Widths, params: Params) -> tuple[int, int, float]:
-    """Bytes of a checkpoint, but for its history, and of a model's files; seconds to make them."""
+def sizes(network: SlimmableNetwork, widths: Widths, params: Params) -> tuple[int, int, int]:
+    """Bytes of a checkpoint, but for its history, of the weights, and of a configuration's own."""
     optimizer = make_optimizer(network, params.training)
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
-    images = torch.zeros(2, params.data.channels, *(params.data.image_size,) * 2)
+    private = statistics(network.extract(widths)).values()
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint, model = Path(folder, "checkpoint.pt"), Path(folder, "model")
+        checkpoint, weights = Path(folder, "checkpoint.pt"), Path(folder, "supernet")
         save_checkpoint(checkpoint, state)
-        start = time.process_time()
-        subnetwork = Subnetwork.of(network, params.network_spec(1000), widths)
-        save_subnetwork(model, subnetwork)
-        program = torch.export.export(subnetwork.model.eval(), (images,))
-        torch.export.save(program, str(model / "model.pt2"))
-        seconds = time.process_time() - start
-        size = sum(file.stat().st_size for file in model.iterdir())
-        return checkpoint.stat().st_size, size, seconds
+        save_supernet(weights, network, params.network_spec(1000))
+        size = (weights / "weights.safetensors").stat().st_size
+        return checkpoint.stat().st_size, size, sum(t.numel() * t.itemsize for t in private)
 
 
 def cpu_seconds(work: Callable[[], object], repeats: int) -> float:
