@@ -39,7 +39,7 @@ def private_parameters(model: nn.Module, private: Private, image: Tensor) -> lis
         NetworkError: If ``model`` has no such parameters.
     """
     if private not in get_args(Private):
-        raise NetworkError(f"private is {private!r}; expected {', '.join(get_args(Private))}")
+        raise NetworkError(f"private is '{private}'; expected {', '.join(get_args(Private))}")
     if private == "nothing":
         return []
     if private == "all":
@@ -55,8 +55,8 @@ def private_parameters(model: nn.Module, private: Private, image: Tensor) -> lis
     ]
     if not names:
         raise NetworkError(
-            "the network has no normalisation layers with a scale and shift, so nothing would be "
-            "trained; expected private to be nothing, norms-and-classifier or all"
+            f"private is '{private}', but the network has no normalisation layers with a scale and "
+            "shift; expected nothing, norms-and-classifier or all"
         )
     return names
 

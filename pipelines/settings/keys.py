@@ -9,6 +9,7 @@ KEYS = {
     "min_width": "network.min_width",
     "divisor": "network.divisor",
     "leaves": "network.leaves",
+    "private": "finetune.private",
     "batch_size": "training.batch_size",
     "learning_rate": "training.learning_rate",
     "lighting": "training.lighting",

@@ -14,6 +14,7 @@ from joslim.costs.latency import Latency
 from joslim.errors import ConfigError, JoslimError
 from joslim.machine.timing import latencies_ms
 from joslim.supernet.network import SlimmableNetwork
+from joslim.supernet.private import private_parameters
 from joslim.training.config import TrainingConfig
 from pipelines.settings import paths
 from pipelines.settings.keys import with_keys
@@ -136,6 +137,8 @@ def _check_network(params: Params, path: Path) -> None:
         raise ConfigError(f"{path}: {key}{text}") from error
     try:
         network = params.network_spec(len(classes)).build(params.network.weights)
+        image = torch.zeros(2, params.data.channels, *(params.data.image_size,) * 2)
+        private_parameters(network.model, params.finetune.private, image)
     except JoslimError as error:
         raise ConfigError(f"{path}: network: {with_keys(str(error))}") from error
     if params.search.objective.startswith("latency@"):
