@@ -79,8 +79,7 @@ def _measured() -> dict[str, Any]:
         found = json.loads((paths.EVALUATE / name / "metrics.json").read_text())
         budgets[name] = {
             "macs_percent": 100 * found["macs"] / full_macs,
-            "test_top1_sliced": 100 * found["slice"]["top1"],
-            "test_top1_finetuned": 100 * found["finetuned"]["top1"],
+            "test_top1": 100 * found["finetuned"]["top1"],
         }
     return {
         "hypervolume": metrics["hypervolume"],
@@ -94,14 +93,14 @@ def _measured() -> dict[str, Any]:
 
 def summary(rows: list[dict[str, Any]]) -> str:
     """Mean ± standard deviation over the seeds, in Markdown."""
-    lines = ["| model | MACs | test top-1 as sliced | test top-1 fine-tuned |", "|---|---|---|---|"]
+    lines = ["| model | MACs | test top-1 |", "|---|---|---|"]
     for name in rows[0]["budgets"]:
         found = pd.DataFrame([row["budgets"][name] for row in rows])
         cells = [_spread(found[column], " %") for column in found]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     table = pd.DataFrame(rows)
     full = _spread(table["full_test_top1"], " %")
-    lines.append(f"| full width | 100 % | {full} | |")
+    lines.append(f"| full width | 100 % | {full} |")
     lines += ["", f"n = {len(rows)} seeds ({', '.join(map(str, table['seed']))})"]
     for column in ("hypervolume", "num_front", "num_front_from_25_percent", "minutes"):
         lines.append(f"{column}: {_spread(table[column], '', 4 if column == 'hypervolume' else 1)}")

@@ -35,7 +35,7 @@ def tiny_params(data: Path) -> dict[str, Any]:
     }
     params["execution"]["checkpoint_steps"] = 5
     params["front"] = {"num_proposals": 4, "calibration_images": 128}
-    params["finetune"]["epochs"] = 0.5
+    params["finetune"] |= {"epochs": 0.5, "private": "norms-and-classifier"}
     params["budgets"] = BUDGETS
     params["tune"] |= {"num_trials": 2, "epochs": 1}
     return params

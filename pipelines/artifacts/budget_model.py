@@ -1,4 +1,4 @@
-"""A budget's fine-tuned model in files: what it has of its own, or all of it."""
+"""A budget's model in files: what it has of its own, or all of it."""
 
 import json
 import shutil

@@ -50,8 +50,7 @@ def budgets(names: Iterable[str]) -> Rows:
                 "budget": name,
                 "version": str(versions[f"budget-{name}"]),
                 **_costs(metrics),
-                "sliced": _percent(metrics["slice"]["top1"]),
-                "test top-1": _percent(metrics["finetuned"]["top1"]),
+                **_test_top1(metrics),
             }
         )
     return rows
@@ -104,6 +103,13 @@ def _registered() -> dict[str, Any]:
 def _costs(numbers: Mapping[str, Any]) -> dict[str, str]:
     known = [q for q in QUANTITIES.values() if numbers.get(q.column) not in (None, "")]
     return {q.name: q.format(float(numbers[q.column])) for q in known}
+
+
+def _test_top1(metrics: Mapping[str, Any]) -> dict[str, str]:
+    found = {"test top-1": _percent(metrics["finetuned"]["top1"])}
+    if metrics["private"] == "nothing":
+        return found
+    return {"sliced": _percent(metrics["slice"]["top1"]), **found}
 
 
 def _percent(fraction: str | float) -> str:

@@ -18,11 +18,11 @@ NARROW = 6.0
 
 @dataclass(frozen=True)
 class Mark:
-    """A budget and its fine-tuned model, to be marked in a picture.
+    """A budget and its model, to be marked in a picture.
 
     Attributes:
         budget: Its name.
-        id: Of the sub-network on the front that was fine-tuned.
+        id: Of the sub-network on the front that was chosen.
         cost: Of that sub-network, in the objective.
         val_top1: After fine-tuning.
         limit: The budget's limit on the objective; None if it limits other quantities.
@@ -119,7 +119,7 @@ def _label_costs(axes: Axes, objective: str, full: float) -> None:
 def _draw_marks(
     axes: Axes, marks: Sequence[Mark], front_error: dict[str, float], *, names_only: bool
 ) -> None:
-    """Limits as dotted lines; fine-tuned models as diamonds, tied to the slices they were."""
+    """Limits as dotted lines; budgets' models as diamonds, tied to the slices they were."""
     orange = PALETTE["orange"]
     limits = sorted({mark.limit for mark in marks if mark.limit is not None})
     for limit in limits:
@@ -135,13 +135,13 @@ def _draw_marks(
         ms=7,
         mec=PALETTE["paper"],
         color=orange,
-        label="fine-tuned for a budget",
+        label="for a budget",
     )
     if limits:
         axes.plot([], [], color=orange, lw=1, ls=(0, (1, 2)), label="limit of a budget")
     for place, members in groupby(tuned, key=lambda mark: mark.place):
         names = ", ".join(mark.budget for mark in members)
-        tip(axes, place[0], place[1], f"{names}: {place[1]:.2f} % error, fine-tuned")
+        tip(axes, place[0], place[1], f"{names}: {place[1]:.2f} % error")
         axes.annotate(
             names if names_only else f"{names}  {place[1]:.1f} %",
             place,

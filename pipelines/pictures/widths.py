@@ -32,7 +32,7 @@ def draw_widths(
         groups: Of the width space, in network order.
         objective: What the cost is, as in a budget.
         full_cost: The full network's.
-        marks: Budgets, named above the columns that they were fine-tuned from.
+        marks: Budgets, named above the columns that they were chosen from.
         width: Of the figure, in inches.
     """
     searchable = [i for i, group in enumerate(groups) if group.smallest < group.full]

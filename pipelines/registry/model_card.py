@@ -54,8 +54,8 @@ def describe(
     image = f"{spec['in_channels']}×{spec['image_size']}×{spec['image_size']}"
     head = (
         f"One **{spec['network']}**, trained once on **{dataset}**: a version with all weights, "
-        f"`{name}@{SLIMMABLE}`, one for every width configuration of its front, and one fine-tuned "
-        f"for every budget. `joslim lookup --model {name} --budget macs=50%` names the best one "
+        f"`{name}@{SLIMMABLE}`, one for every width configuration of its front, and one for "
+        f"every budget. `joslim lookup --model {name} --budget macs=50%` names the best one "
         "within a budget.\n\n"
         f"Takes float32 images in [0, 1] of shape N×{image}; gives {len(classes)} logits: "
         f"{', '.join(classes)}. Latencies are of one image on {latency_device}.\n\n"

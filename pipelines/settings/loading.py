@@ -164,7 +164,7 @@ def _costs(limit: Limit, network: SlimmableNetwork, params: Params) -> tuple[flo
     ends = [network.extract(network.space.full), network.extract(network.space.smallest)]
     size = params.data.image_size
     image = torch.zeros(1, params.data.channels, size, size)
-    full, smallest = latencies_ms(ends, image, repeats=3)
+    full, smallest = latencies_ms(ends, image, repeats=7)
     return full, smallest
 
 

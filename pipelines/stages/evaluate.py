@@ -51,9 +51,8 @@ def main(budget: str) -> None:
         run.metrics({f"test_{name}_slice": value for name, value in before.numbers().items()})
         run.headline({f"{budget}.test_top1": after.top1})
         run.artifact(paths.EVALUATE / budget)
-    console.print(
-        f"budget '{budget}': test top-1 {before.top1:.2%} as sliced, {after.top1:.2%} fine-tuned"
-    )
+    tuned = "" if model.private == "nothing" else f", {after.top1:.2%} fine-tuned"
+    console.print(f"budget '{budget}': test top-1 {before.top1:.2%} as sliced{tuned}")
 
 
 def _write(

@@ -68,7 +68,8 @@ def main(budget: str) -> None:
         model = BudgetModel(budget, chosen, limits, settings.private, round(val_top1, 6))
         model.save(subnetwork, parameters)
         run.metrics({"val_top1": val_top1})
-    console.print(f"budget '{budget}': {chosen} fine-tuned, val top-1 {val_top1:.2%}")
+    how = "fine-tuned" if parameters else "as sliced"
+    console.print(f"budget '{budget}': {chosen} {how}, val top-1 {val_top1:.2%}")
 
 
 def _teacher(distillation_weight: float) -> nn.Module | None:

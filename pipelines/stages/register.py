@@ -108,6 +108,7 @@ def _budgets(content: Mapping[str, Any]) -> Iterator[Submission]:
         numbers = {**_costs(metrics), "val_top1": float(metrics["val_top1"]), **tested}
         folder = paths.SLIMMABLE if name in slices else paths.BUDGETS / name
         row = slices.get(name) or read_json(folder / "spec.json")
+        how = "The best slice for" if metrics["private"] == "nothing" else "Fine-tuned for"
         limits = ", ".join(f"{key} ≤ {limit}" for key, limit in metrics["limits"].items())
         yield Submission(
             "budget",
@@ -117,7 +118,7 @@ def _budgets(content: Mapping[str, Any]) -> Iterator[Submission]:
             numbers=numbers,
             tags={"widths": _joined(row["widths"]), "limits": limits},
             labels=model_card.tags(numbers),
-            summary=f"Fine-tuned for the budget {name} ({limits}): {model_card.sentence(numbers)}.",
+            summary=f"{how} the budget {name} ({limits}): {model_card.sentence(numbers)}.",
         )
 
 

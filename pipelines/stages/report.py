@@ -60,6 +60,11 @@ class Model:
     uri: str
 
     @property
+    def is_tuned(self) -> bool:
+        """Whether it was trained on after it was sliced."""
+        return bool(self.metrics["private"] != "nothing")
+
+    @property
     def limits(self) -> str:
         return ", ".join(f"{name} ≤ {limit}" for name, limit in self.metrics["limits"].items())
 

@@ -166,7 +166,7 @@ def _write_evaluation(
     folder = root / paths.EVALUATE / name
     numbers = {"top1": row.val_top1 - 0.006, "top5": 0.9971, "loss": 0.262, "ece": 0.019}
     tuned = {**numbers, "top1": row.val_top1 - 0.002, "loss": 0.251, "ece": 0.0123}
-    metrics = {"budget": name, "front_id": row.id, "limits": limits}
+    metrics = {"budget": name, "front_id": row.id, "limits": limits, "private": "norms"}
     metrics |= {c: int(row[c]) for c in ("macs", "params", "memory_bytes")}
     metrics |= {"latency_ms": float(row.latency_ms), "val_top1": float(row.val_top1 + 0.003)}
     _json(folder / "metrics.json", {**metrics, "slice": numbers, "finetuned": tuned})

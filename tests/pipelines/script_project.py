@@ -94,7 +94,8 @@ class Project:
         (root / "reports/front/front.csv").write_text(FRONT)
         (root / "reports/front/front.png").write_bytes(b"not looked at")
         self.write_params({name: {"macs": "100%"} for name in BUDGETS})
-        top1 = {"slice": {"top1": 0.88}, "finetuned": {"top1": 0.9}, "macs": 3e6, "params": 2e4}
+        top1 = {"slice": {"top1": 0.88}, "finetuned": {"top1": 0.9}, "private": "norms"}
+        top1 |= {"macs": 3e6, "params": 2e4}
         versions = []
         for number, name in enumerate(BUDGETS, start=1):
             (root / "reports/evaluate" / name).mkdir(parents=True)

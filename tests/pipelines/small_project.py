@@ -88,6 +88,7 @@ class Project:
             "budget": name,
             "front_id": front_id,
             "limits": limits,
+            "private": private,
             "macs": int(row["macs"]),
             "params": int(row["params"]),
             "memory_bytes": int(row["memory_bytes"]),
