@@ -26,7 +26,7 @@ from pipelines import tracking
 from pipelines.registry.lookup import SLIMMABLE, best_within, find_model
 from pipelines.registry.records import connect
 from pipelines.registry.registration import register
-from pipelines.registry.submissions import Collection, Submission
+from pipelines.registry.submissions import Collection, Submission, digest_of_files
 
 NAME = "joslim-benchmark"
 SPEC = NetworkSpec("resnet8-half", 10, 1, 12, (0.3,), (0.2,), min_width=0.25)
@@ -85,9 +85,10 @@ def saved(count: int) -> list[Submission]:
         configurations.append((Configuration(f"w-{i}", widths, numbers), network.extract(widths)))
     folder = Path("slimmable")
     save_slimmable(folder, network, SPEC, configurations, {})
-    whole = Submission(SLIMMABLE, SLIMMABLE, folder, False, {}, {}, {}, "all weights")
+    digest = digest_of_files(folder)
+    whole = Submission(SLIMMABLE, SLIMMABLE, folder, digest, False, {}, {}, {}, "all weights")
     return [whole] + [
-        Submission("front", one.id, folder, True, one.numbers, {}, {}, one.id)
+        Submission("front", one.id, folder, digest, True, one.numbers, {}, {}, one.id)
         for one, _ in configurations
     ]
 

@@ -38,7 +38,7 @@ from pipelines.artifacts.prepared_data import load_split
 from pipelines.registry.lookup import SLIMMABLE, current_front, find_model
 from pipelines.registry.records import connect
 from pipelines.registry.registration import register
-from pipelines.registry.submissions import Collection, Submission
+from pipelines.registry.submissions import Collection, Submission, digest_of_files
 from pipelines.settings import paths
 
 NAME = "joslim-serving"
@@ -118,7 +118,9 @@ def _register() -> dict[str, float]:
         )
     full = {"macs": float(macs.full)}
     save_slimmable(Path("slimmable"), network, SPEC, configurations, full)
-    whole = Submission(SLIMMABLE, SLIMMABLE, Path("slimmable"), False, {}, {}, {}, "all weights")
+    folder = Path("slimmable")
+    digest = digest_of_files(folder)
+    whole = Submission(SLIMMABLE, SLIMMABLE, folder, digest, False, {}, {}, {}, "all weights")
     with tracking.stage_run("register") as run:
         collection = Collection(NAME, [whole], SPEC.to_json(), full, lambda _: "")
         register(collection, run, lambda items, *_: items)

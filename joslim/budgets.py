@@ -68,7 +68,8 @@ def quantity(name: str) -> Quantity:
         return Quantity(name, f"latency_ms_{match[1]}", _MILLISECONDS, "5ms")
     if name not in QUANTITIES:
         raise BudgetError(
-            f"budget on '{name}'; expected one of {', '.join(QUANTITIES)}, or latency@DEVICE"
+            f"budget on '{name}'; expected one of {', '.join(QUANTITIES)}, or latency@NAME, a name "
+            "of lower-case letters, digits and _, the first a letter"
         )
     return QUANTITIES[name]
 

@@ -5,7 +5,6 @@ Shape legend: ``n`` points, ``k`` costs.
 
 from collections.abc import Sequence
 
-import moocore
 import torch
 from torch import Tensor
 
@@ -18,6 +17,8 @@ def front_mask(losses: Tensor, costs: Tensor) -> Tensor:
     Returns:
         Boolean tensor of shape ``(n,)``.
     """
+    import moocore  # here, as a network is loaded and asked for a budget without it
+
     points = torch.stack([losses, costs], dim=-1).detach().double()
     mask = ~points.isnan().any(dim=-1)
     mask[mask.clone()] = torch.from_numpy(moocore.is_nondominated(points[mask].numpy()))
@@ -32,6 +33,8 @@ def hypervolume(losses: Tensor, costs: Tensor, reference: tuple[float, float]) -
         costs: In any unit, the same as the reference's.
         reference: ``(loss, cost)``; points that are not below it in both add nothing.
     """
+    import moocore
+
     points = torch.stack([losses, costs], dim=-1).detach().double()
     points = points[~points.isnan().any(dim=-1)]
     return float(moocore.hypervolume(points.numpy(), ref=reference)) if len(points) else 0.0

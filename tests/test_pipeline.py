@@ -154,7 +154,7 @@ def test_a_changed_budget_reruns_only_its_own_stages(checkout: Checkout, fashion
 
 
 PROFILE = """
-import json, torch
+import joslim, json, torch
 from pathlib import Path
 from joslim.supernet.storage import load_supernet
 network, _ = load_supernet(Path("models/supernet"))
@@ -162,7 +162,8 @@ generator = torch.Generator().manual_seed(0)
 found = {network.space.full, network.space.smallest}
 while len(found) < 9:
     found.add(network.space.random(generator))
-configurations = [{"widths": widths, "latency_ms": sum(widths) / 10} for widths in found]
+macs = joslim.costs.macs(network)
+configurations = [{"widths": w, "macs": macs(w), "latency_ms": sum(w) / 10} for w in found]
 groups = [group.name for group in network.space.groups]
 content = {"device": "a toy", "groups": groups, "configurations": configurations}
 Path("profiles").mkdir()

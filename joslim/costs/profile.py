@@ -11,12 +11,14 @@ so that a prediction for other widths has the closed form of the exact costs.
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scipy.optimize import nnls
 
+from joslim.costs.exact import macs
 from joslim.costs.latency import Latency, LatencyTable
 from joslim.errors import CheckpointError
 from joslim.supernet.network import SlimmableNetwork
@@ -32,6 +34,7 @@ DENSE = 32.0
 
 class _Measured(BaseModel):
     widths: tuple[int, ...]
+    macs: float
     latency_ms: float = Field(gt=0)
 
 
@@ -52,12 +55,14 @@ class Profile:
         device: Processor, runtime, threads.
         groups: Names of the channel groups.
         measured: Median milliseconds for one image, by widths.
+        macs: Multiply-accumulates, by widths.
     """
 
     name: str
     device: str
     groups: tuple[str, ...]
     measured: Mapping[Widths, float]
+    macs: Mapping[Widths, float]
 
     @classmethod
     def load(cls, file: Path) -> "Profile":
@@ -71,7 +76,10 @@ class Profile:
         except (OSError, ValidationError) as error:
             raise CheckpointError(f"profile {file} cannot be read: {error}") from error
         measured = {one.widths: one.latency_ms for one in content.configurations}
-        return cls(file.stem, content.device, content.groups, measured)
+        if any(len(widths) != len(content.groups) for widths in measured):
+            raise CheckpointError(f"profile {file} has widths for other groups than it names")
+        macs = {one.widths: one.macs for one in content.configurations}
+        return cls(file.stem, content.device, content.groups, measured, macs)
 
 
 def fitted(network: SlimmableNetwork, profile: Profile) -> Latency:
@@ -84,11 +92,21 @@ def fitted(network: SlimmableNetwork, profile: Profile) -> Latency:
         CheckpointError: If the profile is of another network, or of too few configurations.
     """
     groups = tuple(group.name for group in network.space.groups)
-    if groups != profile.groups:
-        raise CheckpointError(
-            f"profile '{profile.name}' is of another network: its channel groups are "
-            f"{', '.join(profile.groups[:3])}, …; expected {', '.join(groups[:3])}, …"
-        )
+    for theirs, ours in zip_longest(profile.groups, groups):
+        if theirs != ours:
+            raise CheckpointError(
+                f"profile '{profile.name}' is of another network, with a channel group '{theirs}'; "
+                f"expected '{ours}'"
+            )
+    exact = macs(network)
+    for widths, stated in profile.macs.items():
+        if not all(1 <= w <= f for w, f in zip(widths, network.space.full, strict=True)) or (
+            exact(widths) != stated
+        ):
+            raise CheckpointError(
+                f"profile '{profile.name}' is of another network, in which the widths "
+                f"{'-'.join(map(str, widths))} have {stated:,.0f} MACs"
+            )
     if len(profile.measured) < FEWEST:
         raise CheckpointError(
             f"profile '{profile.name}' has {len(profile.measured)} width configurations; expected "

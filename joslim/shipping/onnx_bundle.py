@@ -65,8 +65,8 @@ def export_onnx(model: SlimmableModel, folder: Path) -> None:
         shutil.copyfile(Path(__file__).with_name("run_bundle.py"), folder / RUNNER)
     except BaseException as error:
         shutil.rmtree(folder)
-        if isinstance(error, torch.onnx.OnnxExporterError):
-            raise ExportError(f"PyTorch cannot export the network to ONNX: {error}") from error
+        if isinstance(error, Exception) and not isinstance(error, ExportError):
+            raise ExportError(f"the network does not run as ONNX: {error!r}") from error
         raise
 
 
@@ -129,7 +129,8 @@ def _shared(name: str, start: int, parameter: Tensor, folder: Path) -> Any:
     """A parameter as a value of a graph, whose numbers stand in the file of weights."""
     import onnx_ir as ir
 
-    shape, kind = ir.Shape(tuple(parameter.shape)), ir.DataType.FLOAT
+    shape = ir.Shape(tuple(parameter.shape))
+    kind = ir.DataType.from_numpy(parameter.detach().cpu().numpy().dtype)
     size = parameter.numel() * parameter.element_size()
     numbers = ir.ExternalTensor(
         WEIGHTS, start, size, kind, shape=shape, name=name, base_dir=str(folder)

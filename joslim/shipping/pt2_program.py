@@ -10,6 +10,7 @@ It needs PyTorch only, none of this project's code::
     logits = program(images, one["widths"], private)
 """
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -70,7 +71,7 @@ class _Program(nn.Module):
 
     def __init__(self, model: SlimmableModel) -> None:
         super().__init__()
-        self.network = model.dense
+        self.network = copy.deepcopy(model.dense)  # whose attributes are set while it is traced
         self.private = nn.Module()
         self._model = model
         self._names = list(dict.fromkeys(n for own in model.private.values() for n in own))

@@ -19,9 +19,20 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-COLUMNS = {"macs": "macs", "params": "params", "memory": "memory_bytes", "latency": "latency_ms"}
+COUNTS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+BYTES = {
+    "": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30,
+}  # fmt: skip
+QUANTITIES: dict[str, tuple[str, dict[str, float]]] = {
+    "macs": ("macs", COUNTS),
+    "params": ("params", COUNTS),
+    "memory": ("memory_bytes", BYTES),
+    "latency": ("latency_ms", {"us": 1e-3, "ms": 1.0, "s": 1e3}),
+}
+LIMIT = re.compile(
+    r"\s*(\w+)(@[a-z][a-z0-9_]*)?\s*=\s*(\d+(?:\.\d*)?(?:e[+-]?\d+)?)\s*([a-z%]*)\s*"
+)
 WARM_UP, REPEATS = 3, 30
-UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30, "ms": 1}
 
 
 def load(budget: str, folder: Path = HERE) -> Any:
@@ -43,17 +54,7 @@ def choose(budget: str, folder: Path = HERE) -> dict[str, Any]:
     for entry in entries:
         if entry["id"] == budget:
             return entry
-    limits = {}
-    for part in budget.split(","):
-        found = re.fullmatch(r"\s*(\w+)(?:@(\w+))?\s*=\s*([\d.]+)\s*([a-z]*|%)\s*", part.lower())
-        if found is None or found[1] not in COLUMNS or found[4] not in {"%", *UNITS}:
-            raise SystemExit(
-                f"budget is {part!r}; expected such as macs=50%, memory=400KiB, or an id"
-            )
-        device = f"_{found[2]}" if found[2] else ""
-        column, amount = COLUMNS[found[1]] + device, float(found[3])
-        is_percent = found[4] == "%"
-        limits[column] = amount * (bundle["full"][column] / 100 if is_percent else UNITS[found[4]])
+    limits = dict(_limit(part, bundle["full"]) for part in budget.split(","))
     within = [
         entry
         for entry in entries
@@ -63,6 +64,20 @@ def choose(budget: str, folder: Path = HERE) -> dict[str, Any]:
         least = ", ".join(f"{c} from {min(e.get(c, np.inf) for e in entries):g}" for c in limits)
         raise SystemExit(f"nothing is within {budget}; there is {least}")
     return max(within, key=lambda entry: entry["val_top1"])
+
+
+def _limit(text: str, full: dict[str, float]) -> tuple[str, float]:
+    """The column and the most of it that ``macs=50%`` and the like allow."""
+    found = LIMIT.fullmatch(text.lower())
+    column, units = QUANTITIES.get(found[1], ("", {})) if found else ("", {})
+    if not found or (found[2] and found[1] != "latency") or found[4] not in {"%", *units}:
+        raise SystemExit(f"budget is {text!r}; expected such as macs=50%, memory=400KiB, or an id")
+    column, amount = column + (found[2] or "").replace("@", "_"), float(found[3])
+    if found[4] != "%":
+        return column, amount * units[found[4]]
+    if column not in full:
+        raise SystemExit(f"budget is {text!r}, but the full network's {column} is not known")
+    return column, amount * full[column] / 100
 
 
 def profile(threads: int = 1, folder: Path = HERE) -> dict[str, Any]:
@@ -92,8 +107,9 @@ def profile(threads: int = 1, folder: Path = HERE) -> dict[str, Any]:
         "device": f"{processor()}, onnxruntime {onnxruntime.__version__}, {count}",
         "groups": bundle["groups"],
         "configurations": [
-            {"id": e["id"], "widths": e["widths"], "latency_ms": round(float(np.median(t)), 4)}
-            for e, t in zip(entries, times, strict=True)
+            {key: entry[key] for key in ("id", "widths", "macs")}
+            | {"latency_ms": round(float(np.median(taken)), 4)}
+            for entry, taken in zip(entries, times, strict=True)
         ],
     }
 

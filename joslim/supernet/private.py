@@ -44,7 +44,7 @@ def private_parameters(model: nn.Module, private: Private, image: Tensor) -> lis
         return []
     if private == "all":
         return [name for name, _ in model.named_parameters()]
-    chosen: set[nn.Module] = {module for module in model.modules() if isinstance(module, NORMS)}
+    chosen: set[nn.Module] = set(filter(_is_norm, model.modules()))
     if private == "norms-and-classifier":
         chosen.add(_last_layer(model, image))
     names = [
@@ -61,6 +61,15 @@ def private_parameters(model: nn.Module, private: Private, image: Tensor) -> lis
     return names
 
 
+def _is_norm(module: nn.Module) -> bool:
+    """PyTorch's normalisation layers, and others that are called so and have scales and shifts."""
+    if isinstance(module, NORMS):
+        return True
+    parameters = [parameter.ndim for parameter in module.parameters()]
+    is_called_so = "norm" in type(module).__name__.lower() and not any(module.children())
+    return is_called_so and bool(parameters) and max(parameters) == 1
+
+
 @torch.no_grad()
 def _last_layer(model: nn.Module, image: Tensor) -> nn.Module:
     """The last layer with parameters that runs."""
@@ -73,10 +82,12 @@ def _last_layer(model: nn.Module, image: Tensor) -> nn.Module:
         m for m in model.modules() if any(True for _ in m.parameters()) and not any(m.children())
     ]
     hooks = [layer.register_forward_hook(note) for layer in layers]
-    with batch_statistics(model):
-        model(image)
-    for hook in hooks:
-        hook.remove()
+    try:
+        with batch_statistics(model):
+            model(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
     if not ran:
         raise NetworkError("no layer of the network has parameters; expected a classifier")
     return ran[-1]

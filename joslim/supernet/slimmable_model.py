@@ -1,5 +1,6 @@
 """One stored network at any of its width configurations, switched at run time."""
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,8 @@ from joslim.errors import BudgetError, WidthError
 from joslim.supernet.slicing import take
 from joslim.tracing import Axis, axis_size
 from joslim.widths import Widths
+
+_ID = re.compile(r"\w[\w.:-]*")
 
 MAX_REMEMBERED = 1024
 """Budgets whose configurations are not looked up again."""
@@ -107,10 +110,16 @@ class SlimmableModel:
             input_shape: Of one image, ``(channels, height, width)``.
 
         Raises:
-            WidthError: If two configurations have one id.
+            WidthError: If two configurations have one id, or an id could be no file's name.
         """
         if len({c.id for c in configurations}) < len(configurations):
             raise WidthError("two configurations have the same id; expected one for each")
+        for configuration in configurations:
+            if not _ID.fullmatch(configuration.id):
+                raise WidthError(
+                    f"a configuration is called {configuration.id!r}; expected letters, digits and "
+                    "any of _ . : - after the first, as files are named so"
+                )
         self.configurations = tuple(sorted(configurations, key=lambda c: c.numbers["macs"]))
         self.dense = dense.eval().requires_grad_(False)
         self.slices = slices

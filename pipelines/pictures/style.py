@@ -36,14 +36,14 @@ COST_NAMES = {
     "macs": "MACs per image",
     "params": "parameters",
     "memory": "peak memory",
-    "latency": "predicted latency",
+    "latency": "predicted latency in PyTorch",
 }
 
 
 def cost_name(objective: str) -> str:
     """What an objective is called on an axis."""
     name, _, device = objective.partition("@")
-    return f"{COST_NAMES[name]} on {device}" if device else COST_NAMES[name]
+    return f"predicted latency on {device}" if device else COST_NAMES[name]
 
 
 _STYLE: dict[Any, Any] = {

@@ -24,6 +24,7 @@ class Submission:
         kind: What it is.
         id: The front's id of it, or the budget's name; of the slimmable network its kind.
         folder: What `joslim.load` reads.
+        content: Digest of what is in it, as `digest_of_files`.
         is_slice: It has no weights of its own, but is a configuration of the collection's slimmable
             network, which is what ``folder`` holds then.
         numbers: Metrics; unknown ones left out.
@@ -35,6 +36,7 @@ class Submission:
     kind: Kind
     id: str
     folder: Path
+    content: str
     is_slice: bool
     numbers: Mapping[str, float]
     tags: Mapping[str, str]
@@ -43,11 +45,9 @@ class Submission:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of files, numbers and name: the same for the same submission."""
-        files = sorted(file for file in self.folder.iterdir() if file.is_file())
-        parts = [f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files]
-        numbers = json.dumps(dict(self.numbers), sort_keys=True)
-        return _digest([self.kind, self.id, numbers, *parts])
+        """SHA-256 of all that is registered: the same for the same submission."""
+        told = [dict(self.numbers), dict(self.tags), dict(self.labels), self.summary]
+        return _digest([self.kind, self.id, json.dumps(told, sort_keys=True), self.content])
 
     @property
     def alias(self) -> str | None:
@@ -90,6 +90,12 @@ class Collection:
     def aliases(self) -> dict[str, str]:
         """The digest of the submission that each alias shall point to."""
         return {s.alias: s.digest for s in self.submissions if s.alias}
+
+
+def digest_of_files(folder: Path) -> str:
+    """SHA-256 of the names and contents of the files in a folder."""
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    return _digest(f"{f.name} {hashlib.sha256(f.read_bytes()).hexdigest()}" for f in files)
 
 
 def _digest(parts: Iterable[str]) -> str:

@@ -13,13 +13,14 @@ from joslim.budgets import Limit
 from joslim.costs.latency import Latency
 from joslim.errors import ConfigError, JoslimError
 from joslim.machine.timing import latencies_ms
+from joslim.shipping.latency import has_onnx_runtime
 from joslim.supernet.network import SlimmableNetwork
 from joslim.supernet.private import private_parameters
 from joslim.training.config import TrainingConfig
 from pipelines.settings import paths
 from pipelines.settings.keys import with_keys
 from pipelines.settings.params import ExecutionParams, Params
-from pipelines.settings.profiles import device_latency
+from pipelines.settings.profiles import device_latencies, device_latency
 
 
 def load_params(path: Path = paths.PARAMS) -> Params:
@@ -141,6 +142,7 @@ def _check_network(params: Params, path: Path) -> None:
         private_parameters(network.model, params.finetune.private, image)
     except JoslimError as error:
         raise ConfigError(f"{path}: network: {with_keys(str(error))}") from error
+    device_latencies(network)
     if params.search.objective.startswith("latency@"):
         _profiled(params.search.objective, network, f"{path}: search.objective")
     for limit in params.limits():
@@ -161,6 +163,8 @@ def _costs(limit: Limit, network: SlimmableNetwork, params: Params) -> tuple[flo
     if limit.quantity.name != "latency":
         predicted = _profiled(limit.quantity.name, network, "budgets")
         return predicted.full, predicted.smallest
+    if has_onnx_runtime():  # in which it is measured, once the front is known
+        return 1.0, 0.0
     ends = [network.extract(network.space.full), network.extract(network.space.smallest)]
     size = params.data.image_size
     image = torch.zeros(1, params.data.channels, size, size)

@@ -143,6 +143,15 @@ class Params(_Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _teacher_is_there(self) -> "Params":
+        if self.finetune.distillation_weight and self.search.limits:
+            raise ValueError(
+                f"finetune.distillation_weight is {self.finetune.distillation_weight:g}, but the "
+                "full network, which teaches, may be outside of search.limits; expected 0"
+            )
+        return self
+
     def budget(self, name: str) -> Budget:
         """The limits of one budget.
 

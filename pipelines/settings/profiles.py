@@ -1,8 +1,9 @@
 """Profiles of other devices in the checkout: what its networks take there."""
 
+from joslim.budgets import quantity
 from joslim.costs.latency import Latency
 from joslim.costs.profile import Profile, fitted
-from joslim.errors import CheckpointError, ConfigError
+from joslim.errors import BudgetError, CheckpointError, ConfigError
 from joslim.supernet.network import SlimmableNetwork
 from joslim.widths import Widths
 from pipelines.settings import paths
@@ -47,6 +48,10 @@ def device_latencies(network: SlimmableNetwork) -> list[DeviceLatency]:
 def device_latency(network: SlimmableNetwork, name: str) -> DeviceLatency:
     """Of the profile called ``name``; errors as of `device_latencies`."""
     file = paths.PROFILES / f"{name}.json"
+    try:
+        quantity(f"latency@{name}")
+    except BudgetError as error:
+        raise ConfigError(f"{file}: {error}") from error
     if not file.is_file():
         raise ConfigError(
             f"latency@{name} needs {file}; run on that device: python run.py --profile {name}.json "

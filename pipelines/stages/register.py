@@ -22,7 +22,7 @@ from pipelines.registry import model_card
 from pipelines.registry import registration as registry
 from pipelines.registry.lookup import SLIMMABLE
 from pipelines.registry.records import PREFIX
-from pipelines.registry.submissions import Collection, Submission
+from pipelines.registry.submissions import Collection, Submission, digest_of_files
 from pipelines.settings import paths
 from pipelines.terminal.command import run_command
 from pipelines.terminal.console import console
@@ -58,23 +58,25 @@ def collect() -> Collection:
     dataset = read_json(paths.PREPARED / "dataset.json")
     spec = read_json(paths.SLIMMABLE / "spec.json")
     content = read_json(paths.SLIMMABLE / "configurations.json")
+    digest = digest_of_files(paths.SLIMMABLE)
     device = read_json(paths.FRONT_REPORT / "metrics.json")["latency_device"]
     name = PREFIX + re.sub(r"[^\w.]+", "-", f"{spec['network']}-{dataset['name']}")
     return Collection(
         name,
-        [_slimmable(content), *_front(content), *_budgets(content)],
+        [_slimmable(content, digest), *_front(content, digest), *_budgets(content, digest)],
         spec,
         _costs(content["full"]),
         partial(model_card.describe, spec, dataset["name"], dataset["classes"], device),
     )
 
 
-def _slimmable(content: Mapping[str, Any]) -> Submission:
+def _slimmable(content: Mapping[str, Any], digest: str) -> Submission:
     count = len(content["configurations"])
     return Submission(
         SLIMMABLE,
         SLIMMABLE,
         paths.SLIMMABLE,
+        digest,
         is_slice=False,
         numbers={},
         tags={},
@@ -83,7 +85,7 @@ def _slimmable(content: Mapping[str, Any]) -> Submission:
     )
 
 
-def _front(content: Mapping[str, Any]) -> Iterator[Submission]:
+def _front(content: Mapping[str, Any], digest: str) -> Iterator[Submission]:
     front = {row["id"] for row in _read_csv(paths.FRONT_REPORT / "front.csv")}
     for row in content["configurations"]:
         if row["id"] in front:
@@ -92,6 +94,7 @@ def _front(content: Mapping[str, Any]) -> Iterator[Submission]:
                 "front",
                 row["id"],
                 paths.SLIMMABLE,
+                digest,
                 is_slice=True,
                 numbers=numbers,
                 tags={"widths": _joined(row["widths"])},
@@ -100,7 +103,7 @@ def _front(content: Mapping[str, Any]) -> Iterator[Submission]:
             )
 
 
-def _budgets(content: Mapping[str, Any]) -> Iterator[Submission]:
+def _budgets(content: Mapping[str, Any], digest: str) -> Iterator[Submission]:
     slices = {row["id"]: row for row in content["configurations"]}
     for name in _budget_names():
         metrics = read_json(paths.EVALUATE / name / "metrics.json")
@@ -114,6 +117,7 @@ def _budgets(content: Mapping[str, Any]) -> Iterator[Submission]:
             "budget",
             name,
             folder,
+            digest if name in slices else digest_of_files(folder),
             is_slice=name in slices,
             numbers=numbers,
             tags={"widths": _joined(row["widths"]), "limits": limits},

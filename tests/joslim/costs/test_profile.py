@@ -20,14 +20,15 @@ def network() -> SlimmableNetwork:
 def made_up(network: SlimmableNetwork, count: int) -> Profile:
     """Of a device that takes 0.1 ms, 2 ns for each element of a convolution, 0.5 ns for a MAC."""
     generator = torch.Generator().manual_seed(0)
-    measured = {}
+    measured, exact = {}, {}
     for widths in (network.space.random(generator) for _ in range(count)):
         operations = [operation for operation in network.trace.operations if operation.macs]
         elements = sum(t.at(widths) for o in operations for t in o.elements)
         macs = sum(t.at(widths) for o in operations for t in o.macs)
+        exact[widths] = macs
         measured[widths] = 0.1 + 2e-6 * elements + 5e-7 * macs
     groups = tuple(group.name for group in network.space.groups)
-    return Profile("toy", "a toy, 1 thread", groups, measured)
+    return Profile("toy", "a toy, 1 thread", groups, measured, exact)
 
 
 def test_a_device_that_follows_the_formula_is_predicted_exactly(network: SlimmableNetwork) -> None:
@@ -49,10 +50,13 @@ def test_a_profile_that_cannot_be_used_is_refused(
     with pytest.raises(CheckpointError, match="has 7 width configurations; expected at least 8"):
         fitted(network, made_up(network, 7))
     profile = made_up(network, 8)
-    other = Profile("toy", "a toy", ("a", "b"), profile.measured)
-    with pytest.raises(CheckpointError, match="'toy' is of another network: its channel groups"):
+    other = Profile("toy", "a toy", ("a", "b"), profile.measured, profile.macs)
+    with pytest.raises(CheckpointError, match="another network, with a channel group 'a'; expect"):
         fitted(network, other)
-    one = {"id": "w-0", "widths": [4, 8], "latency_ms": 0.0}
+    larger = slimmable(create("resnet8", 10), torch.zeros(2, 3, 32, 32), min_width=0.25)
+    with pytest.raises(CheckpointError, match=r"in which the widths .* have .* MACs"):
+        fitted(larger, profile)
+    one = {"id": "w-0", "widths": [4, 8], "macs": 10, "latency_ms": 0.0}
     content = {"device": "a toy", "groups": ["a", "b"], "configurations": [one]}
     (tmp_path / "toy.json").write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match=r"toy.json cannot be read: 1 validation error"):
@@ -60,3 +64,7 @@ def test_a_profile_that_cannot_be_used_is_refused(
     one["latency_ms"] = 1.5
     (tmp_path / "toy.json").write_text(json.dumps(content))
     assert Profile.load(tmp_path / "toy.json").measured == {(4, 8): 1.5}
+    one["widths"] = [4]
+    (tmp_path / "toy.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="has widths for other groups than it names"):
+        Profile.load(tmp_path / "toy.json")

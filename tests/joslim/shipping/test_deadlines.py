@@ -13,9 +13,10 @@ from joslim.shipping.deadlines import Deadlines
 
 @pytest.fixture
 def chooser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deadlines:
-    """Of a network whose configurations take 1, 2 and 4 ms alone; the slower, the better."""
+    """Of a network whose configurations take 1, 2 and 4 ms an image; the slower, the better."""
     save(tmp_path, spec())
-    monkeypatch.setattr(deadlines, "latencies_ms", lambda *_, **__: [1.0, 2.0, 4.0])
+    times = {"w-0": 1.0, "w-2": 2.0, "w-1": 4.0}
+    monkeypatch.setattr(Deadlines, "_milliseconds", lambda _, name, count: count * times[name])
     return Deadlines(load(tmp_path))
 
 
@@ -51,3 +52,26 @@ def test_nineteen_of_twenty_answers_are_to_be_in_time(chooser: Deadlines) -> Non
 def test_a_deadline_that_no_load_explains_is_refused(chooser: Deadlines) -> None:
     with pytest.raises(BudgetError, match="the fastest configuration, 'w-0', takes 3 ms for 3 im"):
         chooser.best_within(2.0, num_images=3)
+
+
+def test_batches_and_single_images_tell_of_one_load(chooser: Deadlines) -> None:
+    best = chooser.best_within(200.0, num_images=32)
+    assert best.id == "w-1"
+    for _ in range(50):
+        chooser.note(best, milliseconds=2 * 32 * 4.0, num_images=32)
+    assert chooser.best_within(4.0).id == "w-2"
+    chooser.note(best, milliseconds=0.0, num_images=0)
+
+
+def test_what_was_measured_under_load_is_mended_by_a_faster_answer(chooser: Deadlines) -> None:
+    with pytest.raises(BudgetError):
+        chooser.best_within(0.5)
+    chooser.note(chooser.best_within(1.0), milliseconds=0.4)
+    assert chooser.best_within(0.5).id == "w-0"
+
+
+def test_a_real_network_is_timed(tmp_path: Path) -> None:
+    save(tmp_path, spec())
+    assert Deadlines(load(tmp_path)).best_within(60_000.0, num_images=2).id == "w-1"
+    with pytest.raises(BudgetError, match="deadline_ms is nan, but the fastest"):
+        Deadlines(load(tmp_path)).best_within(float("nan"))

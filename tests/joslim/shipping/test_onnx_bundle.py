@@ -14,9 +14,10 @@ import torch
 from slimmable_folder import colour_spec, load, save, with_budget
 from small_training import spec
 
+from joslim.budgets import parse_budget
 from joslim.costs.profile import Profile
-from joslim.errors import ExportError
-from joslim.shipping import configuration_latencies, export_onnx, onnx_bundle
+from joslim.errors import BudgetError, ExportError
+from joslim.shipping import configuration_latencies, export_onnx, onnx_bundle, run_bundle
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +131,21 @@ def test_latencies_here_are_those_of_onnx_runtime(
     times, device = configuration_latencies(model)
     assert ", torch " in device
     assert times["w-0"] > 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["macs=12M", "macs=1e6", "params=50%", "memory=5MB", "memory=4 MiB", "latency=1s",
+     "latency=5000us", "latency@pi5=20ms", "latency=5", "memory=10 M", "macs=5ms", "macs=1.2.3",
+     "macs@pi5=5", "weight=5", "latency@Pi-5=1ms", "macs=100%"],
+)  # fmt: skip
+def test_the_script_reads_budgets_as_the_library_does(text: str) -> None:
+    full = {"macs": 3_000_001.0, "params": 123_457.0}
+    try:
+        (limit,) = parse_budget(text)
+    except BudgetError:
+        with pytest.raises(SystemExit, match="expected such as macs=50%"):
+            run_bundle._limit(text, full)
+    else:
+        expected = limit.resolve(full.get(limit.quantity.column))
+        assert run_bundle._limit(text, full) == (limit.quantity.column, expected)

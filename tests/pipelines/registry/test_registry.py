@@ -250,6 +250,14 @@ def test_a_changed_budget_moves_its_alias_to_a_new_set_of_versions(project: Proj
         mlflow.pyfunc.load_model(before["tiny"].uri)
 
 
+def test_changed_limits_are_registered_though_the_slice_is_the_same(project: Project) -> None:
+    project.add_budget("tiny", "w-medium", val_top1=0.86, limits={"macs": "60%"})
+    project.assemble(tiny={"macs": "60%"})
+    project.register()
+    version = in_project(project, lambda c: c.get_model_version_by_alias(NAME, "budget-tiny"))
+    assert "(macs ≤ 60%)" in version.description
+
+
 def test_a_removed_budget_leaves_neither_alias_nor_model_in_the_front(project: Project) -> None:
     project.add_budget("large", "w-full", val_top1=0.92, limits={"macs": "100%"})
     project.assemble(tiny={"macs": "50%"}, large={"macs": "100%"})

@@ -29,7 +29,7 @@ model = mlflow.pyfunc.load_model(sys.argv[2])
 answer = model.predict(np.zeros((1, 1, 12, 12), np.float32), params={"budget": "tiny"})
 assert answer["configuration"] == "tiny"
 import joslim
-unneeded = {"botorch", "dvc", "gpytorch", "hyperopt", "prefect", "typer", "pipelines"}
+unneeded = {"botorch", "dvc", "gpytorch", "moocore", "hyperopt", "prefect", "typer", "pipelines"}
 print(joslim.__file__, sorted(unneeded & sys.modules.keys()))
 """
 
