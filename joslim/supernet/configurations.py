@@ -29,13 +29,15 @@ def write_configurations(path: Path, model: SlimmableModel) -> None:
         for identity, own in model.private.items()
         if own
     }
-    save_file(joined, path / PRIVATE)
+    places = _places(joined)
+    save_file({i: tensors for i, tensors in joined.items() if places[i] == i}, path / PRIVATE)
     rows = [
         {
             "id": c.id,
             "widths": dict(zip(groups, c.widths, strict=True)),
             "numbers": dict(c.numbers),
             "private": kinds.index(names[c.id]),
+            "place": places.get(c.id),
         }
         for c in model.configurations
     ]
@@ -89,7 +91,12 @@ def read_configurations(
         state = dense.state_dict()
         kinds = [{name: state[name] for name in kind} for kind in content["private"]]
         private = {
-            c.id: _split(joined.get(c.id, torch.empty(0)), c, slices, kinds[row["private"]])
+            c.id: _split(
+                joined[row["place"]] if row["place"] else torch.empty(0),
+                c,
+                slices,
+                kinds[row["private"]],
+            )
             for c, row in zip(configurations, content["configurations"], strict=True)
         }
         return SlimmableModel(
@@ -104,6 +111,13 @@ def read_configurations(
         raise CheckpointError(
             f"{path / CONFIGURATIONS} or {PRIVATE} beside it cannot be read: {error!r}"
         ) from error
+
+
+def _places(joined: Mapping[str, Tensor]) -> dict[str, str]:
+    """For each id the first one with the same content, so that it is stored once."""
+    first: dict[bytes, str] = {}
+    contents = {i: tensors.view(torch.uint8).numpy().tobytes() for i, tensors in joined.items()}
+    return {i: first.setdefault(content, i) for i, content in contents.items()}
 
 
 def _split(

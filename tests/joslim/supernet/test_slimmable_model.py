@@ -153,6 +153,19 @@ def test_a_configuration_may_have_parameters_of_its_own(tmp_path: Path) -> None:
     assert weights[0] == weights[1]
 
 
+def test_what_two_configurations_have_alike_is_stored_once(tmp_path: Path) -> None:
+    save(tmp_path / "front", spec())
+    front = load(tmp_path / "front")
+    same = Configuration("tiny", front.configuration("w-0").widths, {"macs": 1.0, "val_top1": 0.9})
+    save_extended(
+        tmp_path / "all", tmp_path / "front", front.extended([(same, front.private["w-0"])])
+    )
+    sizes = [(tmp_path / f / "private.safetensors").stat().st_size for f in ("front", "all")]
+    assert sizes[0] == sizes[1]
+    again, x = load(tmp_path / "all"), images(spec())
+    assert torch.equal(again.at("tiny")(x), front.at("w-0")(x))
+
+
 def test_an_extracted_network_owns_its_weights(tmp_path: Path) -> None:
     dense = save(tmp_path, spec())
     model, x = load(tmp_path), images(spec())
