@@ -37,6 +37,8 @@ def run_stages(folder: Path) -> None:
     settings = (CHECKOUT / "params.yaml").read_text()
     settings, count = re.subn(r"(?m)^training:\n  epochs: \d+", "training:\n  epochs: 1", settings)
     assert count == 1, "the epochs of training are not where they were in params.yaml"
+    settings, count = re.subn(r"(?m)^  private: \w+", "  private: all", settings)
+    assert count == 1, "what fine-tuning trains is not where it was in params.yaml"
     (folder / "params.yaml").write_text(settings)
     stages = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
     own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
@@ -58,7 +60,7 @@ def digests(folder: Path) -> dict[str, str]:
         "losses": _digest(curves.filter(like="_loss").to_csv()),
         "history": _digest(json.dumps(search["history"])),
         "front": _digest(front.drop(columns="latency_ms").to_csv()),
-        "fine-tuned": _weights(folder / "models/budgets" / BUDGET / "private.safetensors"),
+        "fine-tuned": _weights(folder / "models/budgets" / BUDGET / "weights.safetensors"),
         "hypervolume": str(metrics["hypervolume"]),
         "last loss": str(curves["full_loss"].iloc[-1]),
     }

@@ -53,7 +53,7 @@ def write_configurations(path: Path, model: SlimmableModel) -> None:
             ".".join(key): _axes_to_json(axes) for key, axes in model.slices.attributes.items()
         },
     }
-    (path / CONFIGURATIONS).write_text(json.dumps(content) + "\n")
+    (path / CONFIGURATIONS).write_text(json.dumps(content, separators=(",", ":")) + "\n")
 
 
 def read_configurations(

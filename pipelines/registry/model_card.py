@@ -60,9 +60,10 @@ def describe(
         f"Takes float32 images in [0, 1] of shape N×{image}; gives {len(classes)} logits: "
         f"{', '.join(classes)}. Latencies are of one image on {latency_device}.\n\n"
         "```python\n"
-        f'model = mlflow.pyfunc.load_model("models:/{name}@{budget}")  # one of them\n'
-        f'model = mlflow.pyfunc.load_model("models:/{name}@{SLIMMABLE}")  # or all\n'
-        'model.predict(images, params={"budget": "macs=50%"})\n```\n\n'
+        f'model = mlflow.pyfunc.load_model("models:/{name}@{budget}")\n'
+        "logits = model.predict(images)\n\n"
+        f'network = mlflow.pyfunc.load_model("models:/{name}@{SLIMMABLE}")\n'
+        'logits = network.predict(images, params={"budget": "macs=50%"})["logits"]\n```\n\n'
         f"{_row(['version', 'budget', *HEADINGS])}\n|---|---|{'---:|' * len(HEADINGS)}\n"
     )
     models = (entry for entry in entries if entry.kind != SLIMMABLE)
