@@ -10,8 +10,9 @@ The second table is of the files for other runtimes: bytes of an ONNX bundle and
 program, and what they differ from the extracted networks. ONNX graphs are timed against dense
 exports, in milliseconds, with sessions of one thread that take turns.
 
-The third table is of the last run's budgets in ONNX Runtime, and where their time goes by its own
-profiler, which slows them down.
+The third table is of the last run's budgets: milliseconds in both runtimes, on one thread and on
+two; and where ONNX Runtime's time on one goes, by its own profiler, which slows it down. After it
+the error of predicting a configuration's latency from the others'.
 """
 
 import json
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -30,9 +32,16 @@ from torch import nn
 import joslim
 from benchmarks import machine
 from joslim import costs
+from joslim.costs.profile import Profile, fitted
 from joslim.shipping import export_onnx, export_pt2
 from joslim.shipping.run_bundle import profile
-from joslim.supernet import Configuration, NetworkSpec, SlimmableModel, save_slimmable
+from joslim.supernet import (
+    Configuration,
+    NetworkSpec,
+    SlimmableModel,
+    load_supernet,
+    save_slimmable,
+)
 from pipelines.registry.lookup import current_front, find_model, slimmable_version
 from pipelines.registry.records import connect
 from pipelines.settings import paths
@@ -66,8 +75,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             print(f"| `{name}` |", " | ".join(_files_row(Path(folder), name)), "|", flush=True)
     if paths.SLIMMABLE.exists():
-        print("\n| budget | MACs | ms | convolutions | other kernels | between them |")
-        print("|---|---:|---:|---:|---:|---:|")
+        print("\n| budget | MACs | ONNX Runtime, 1 thread | 2 | PyTorch, 1 thread | 2 "
+              "| convolutions | other kernels | between |\n|---" + "|---:" * 8 + "|")  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
             for row in _budget_rows(Path(folder, "bundle")):
                 print("|", " | ".join(row), "|", flush=True)
@@ -199,7 +208,7 @@ def _budget_rows(folder: Path) -> Iterator[list[str]]:
     model = joslim.load(paths.SLIMMABLE)
     assert isinstance(model, SlimmableModel)
     export_onnx(model, folder)
-    times = {one["id"]: one["latency_ms"] for one in profile(1, folder)["configurations"]}
+    times = [profile(threads, folder) for threads in (1, 2)]
     image = np.random.default_rng(0).random((1, *model.input_shape), np.float32)
     budgets = read_params().budgets
     for configuration in model.configurations:
@@ -218,12 +227,35 @@ def _budget_rows(folder: Path) -> Iterator[list[str]]:
             convolutions = sum(e["dur"] for e in kernels if "Conv" in e["args"]["op_name"])
             shares = (convolutions, spent - convolutions, whole - spent)
             fraction = configuration.numbers["macs"] / model.full["macs"]
+            onnx = [_of(found, configuration.id) for found in times]
+            eager = [_eager_ms(model.at(configuration.id), image, threads) for threads in (1, 2)]
             yield [
                 configuration.id,
                 f"{fraction:.1%}",
-                f"{times[configuration.id]:.3f}",
+                *(f"{milliseconds:.3f}" for milliseconds in (*onnx, *eager)),
                 *(f"{share / whole:.0%}" for share in shares),
             ]
+    for found in times:
+        file = folder / "profile.json"
+        file.write_text(json.dumps(found))
+        predicted = fitted(load_supernet(paths.SUPERNET)[0], Profile.load(file))
+        yield [found["device"], f"median error {predicted.table.median_error:.1%}", *[""] * 7]
+
+
+def _of(found: dict[str, Any], identity: str) -> float:
+    return next(one["latency_ms"] for one in found["configurations"] if one["id"] == identity)
+
+
+def _eager_ms(module: nn.Module, image: np.ndarray, threads: int) -> float:
+    times = []
+    torch.set_num_threads(threads)
+    with torch.inference_mode():
+        for _ in range(ONNX_REPEATS):
+            start = time.perf_counter()
+            module(torch.from_numpy(image))
+            times.append(1000 * (time.perf_counter() - start))
+    torch.set_num_threads(1)
+    return statistics.median(times)
 
 
 def _bytes(folder: Path) -> tuple[int, float]:
