@@ -11,6 +11,8 @@ from small_training import config, data, spec, trainer
 
 from joslim.finetuning import finetune
 from joslim.front import Subnetworks
+from joslim.supernet.artifact import slimmable_model
+from joslim.supernet.slimmable_model import Configuration
 from joslim.training.refresh import refresh_history
 
 
@@ -24,7 +26,9 @@ def main() -> None:
     front = subnetworks.measure(model, images).numbers()
     options = {"epochs": 2, "learning_rate": 0.05, "seed": 0}
     tuning = [(p.loss, p.val_top1) for p in finetune(model, images, images, config(), **options)]
-    subnetworks.latencies_ms([smallest])
+    one = Configuration("w-0", smallest, {"macs": 1.0, "val_top1": 0.5})
+    kept = slimmable_model(network, spec(), [(one, subnetworks.get(smallest))], {}).to("cpu")
+    assert {p.device.type for p in kept.at("w-0").parameters()} == {"cpu"}
     search = trainer("two-stage").strategy
     refresh_history(network, search, [smallest], subnetworks.held_out(16))
     told = search.history.losses.tolist()

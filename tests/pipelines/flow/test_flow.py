@@ -111,7 +111,7 @@ def test_going_back_to_earlier_settings_brings_back_all_that_followed_from_them(
         settings = (project.root / "params.yaml").read_text()
         assert (project.root / report / "params.yaml").read_text() == settings, limit
     runs = task_runs(prefect, state)
-    restored = {"finetune@tiny", "evaluate@tiny", "report"}
+    restored = {"finetune@tiny", "evaluate@tiny", "assemble", "report"}
     assert {name for name, run in runs.items() if run.state_name == "Restored"} == restored
 
 
