@@ -192,8 +192,7 @@ def _files_row(folder: Path, name: str) -> list[str]:
     with torch.no_grad():
         for configuration, dense in configurations:
             one = by_id[configuration.id]
-            private = {name: exported.state_dict[key] for name, key in one["private"].items()}
-            found = run(images, one["widths"], private)
+            found = run(images, one["widths"], exported.state_dict[one["private"]])
             difference = max(difference, (found - dense(images)).abs().max().item())
     return [
         f"{bundle / weights:.3f} ×",

@@ -6,12 +6,12 @@ It needs PyTorch only, none of this project's code::
     exported = torch.export.load("network.pt2", extra_files=extra)
     program = exported.module(check_guards=False)
     one = json.loads(extra["configurations.json"])["configurations"][0]
-    private = {name: exported.state_dict[key] for name, key in one["private"].items()}
-    logits = program(images, one["widths"], private)
+    logits = program(images, one["widths"], exported.state_dict[one["private"]])
 """
 
 import copy
 import json
+import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from joslim.errors import ExportError
-from joslim.supernet.slimmable_model import Configuration, SlimmableModel
-from joslim.tracing import Axis
+from joslim.supernet.slimmable_model import SlimmableModel
+from joslim.tracing import Axis, axis_size
 
 DESCRIPTION = "configurations.json"
 
@@ -34,10 +34,11 @@ def export_pt2(model: SlimmableModel, file: Path) -> None:
     """Write ``model`` as one file of all weights once, which runs at any widths.
 
     The program takes images in [0, 1], ``(batch, channels, height, width)``; the widths, a list of
-    whole numbers; and a dictionary of the tensors that are private to a configuration, as batch
-    norm's statistics. It gives logits, ``(batch, classes)``. Beside it the file holds, as
+    whole numbers; and the numbers that are private to a configuration, as batch norm's statistics,
+    in one vector. It gives logits, ``(batch, classes)``. Beside it the file holds, as
     ``configurations.json``, every configuration of ``model`` with its widths, its numbers, and the
-    places of its private tensors. Other widths may be given too, with statistics of theirs.
+    key of its vector; and the names of the tensors that make up a vector, in their order. Other
+    widths may be given too, with statistics of theirs.
 
     Raises:
         ExportError: If the file exists, the network cannot be traced with widths that vary, or
@@ -50,10 +51,7 @@ def export_pt2(model: SlimmableModel, file: Path) -> None:
     shapes = (
         {0: torch.export.Dim("batch")},
         [torch.export.Dim.AUTO for _ in example[1]],
-        {
-            name: dict.fromkeys(range(tensor.ndim), torch.export.Dim.AUTO)
-            for name, tensor in example[2].items()
-        },
+        {0: torch.export.Dim.AUTO},
     )
     try:
         exported = torch.export.export(program, example, dynamic_shapes=shapes, strict=False)
@@ -75,17 +73,14 @@ class _Program(nn.Module):
         self.private = nn.Module()
         self._model = model
         self._names = list(dict.fromkeys(n for own in model.private.values() for n in own))
-        self._keys: dict[str, dict[str, str]] = {}
         for number, configuration in enumerate(model.configurations):
             state = model.at(configuration.id).state_dict()
-            keys = {name: f"{number}/{name.replace('.', '/')}" for name in self._names}
-            for name, key in keys.items():
-                self.private.register_buffer(key, state[name].detach().clone())
-            self._keys[configuration.id] = {name: f"private.{key}" for name, key in keys.items()}
+            joined = [state[name].detach().flatten() for name in self._names]
+            vector = torch.cat(joined) if joined else torch.zeros(1)
+            self.private.register_buffer(f"{number}", vector)
 
-    def forward(
-        self, images: Tensor, widths: Sequence[int], private: Mapping[str, Tensor]
-    ) -> Tensor:
+    def forward(self, images: Tensor, widths: Sequence[int], vector: Tensor) -> Tensor:
+        private = self._split(widths, vector)
         slices = self._model.slices
         state = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
         tensors = {
@@ -106,24 +101,38 @@ class _Program(nn.Module):
         for (path, name), value in attributes.items():
             vars(self.network.get_submodule(path))[name] = value
 
-    def inputs(self, configuration: Configuration) -> tuple[list[int], dict[str, Tensor]]:
-        """A configuration's widths and private tensors."""
-        state = self.state_dict()
-        keys = self._keys[configuration.id]
-        return list(configuration.widths), {name: state[key] for name, key in keys.items()}
+    def _split(self, widths: Sequence[int], vector: Tensor) -> dict[str, Tensor]:
+        """The private tensors, which stand in ``vector`` one after the other."""
+        axes, state = self._model.slices.tensors, self.network.state_dict()
+        private, start = {}, 0
+        for name in self._names:
+            shape = (
+                [axis_size(axis, tuple(widths)) for axis in axes[name]]
+                if name in axes
+                else list(state[name].shape)
+            )
+            size = math.prod(shape)
+            private[name] = vector.narrow(0, start, size).view(shape)
+            start += size
+        return private
 
-    def example(self) -> tuple[Tensor, list[int], dict[str, Tensor]]:
+    def inputs(self, number: int) -> tuple[list[int], Tensor]:
+        """Widths and private vector of a configuration."""
+        return list(self._model.configurations[number].widths), self.private.get_buffer(f"{number}")
+
+    def example(self) -> tuple[Tensor, list[int], Tensor]:
         """Inputs at widths that are neither full nor alike, so that none is taken for constant."""
         model = self._model
         fulls = model.slices.full
         varied = (max(2, full - 1 - g % max(1, full // 4)) for g, full in enumerate(fulls))
         widths = [min(width, full) for width, full in zip(varied, fulls, strict=True)]
         state, axes = self.network.state_dict(), model.slices.tensors
-        private = {
-            name: _part(state[name], axes[name], widths).clone() if name in axes else state[name]
+        joined = [
+            (_part(state[name], axes[name], widths) if name in axes else state[name]).flatten()
             for name in self._names
-        }
-        return torch.zeros(2, *model.input_shape), widths, private
+        ]
+        vector = torch.cat(joined) if joined else torch.zeros(1)
+        return torch.zeros(2, *model.input_shape), widths, vector
 
     def description(self) -> dict[str, Any]:
         """What stands beside the program."""
@@ -131,14 +140,15 @@ class _Program(nn.Module):
             "input_shape": list(self._model.input_shape),
             "groups": list(self._model.slices.groups),
             "full": dict(self._model.full),
+            "private": self._names,
             "configurations": [
                 {
                     "id": configuration.id,
                     "widths": list(configuration.widths),
                     "numbers": dict(configuration.numbers),
-                    "private": self._keys[configuration.id],
+                    "private": f"private.{number}",
                 }
-                for configuration in self._model.configurations
+                for number, configuration in enumerate(self._model.configurations)
             ],
         }
 
@@ -160,11 +170,11 @@ def _part(tensor: Tensor, axes: tuple[Axis, ...], widths: Sequence[int]) -> Tens
 @torch.no_grad()
 def _check(run: nn.Module, program: _Program, model: SlimmableModel) -> None:
     generator = torch.Generator().manual_seed(0)
-    for configuration in model.configurations:
+    for number, configuration in enumerate(model.configurations):
         for batch in (1, 3):
             images = torch.rand(batch, *model.input_shape, generator=generator)
             expected = model.at(configuration.id)(images)
-            difference = (run(images, *program.inputs(configuration)) - expected).abs().max()
+            difference = (run(images, *program.inputs(number)) - expected).abs().max()
             if not difference <= TOLERANCE * expected.abs().max():
                 raise ExportError(
                     f"configuration '{configuration.id}': the program differs by "
