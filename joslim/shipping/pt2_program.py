@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from joslim.errors import ExportError
 from joslim.supernet.slimmable_model import SlimmableModel
-from joslim.tracing import Axis, axis_size
+from joslim.tracing import Axis
 
 DESCRIPTION = "configurations.json"
 
@@ -103,14 +103,10 @@ class _Program(nn.Module):
 
     def _split(self, widths: Sequence[int], vector: Tensor) -> dict[str, Tensor]:
         """The private tensors, which stand in ``vector`` one after the other."""
-        axes, state = self._model.slices.tensors, self.network.state_dict()
+        slices, state = self._model.slices, self.network.state_dict()
         private, start = {}, 0
         for name in self._names:
-            shape = (
-                [axis_size(axis, tuple(widths)) for axis in axes[name]]
-                if name in axes
-                else list(state[name].shape)
-            )
+            shape = slices.shape(name, state[name], tuple(widths))
             size = math.prod(shape)
             private[name] = vector.narrow(0, start, size).view(shape)
             start += size

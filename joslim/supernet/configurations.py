@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from joslim.errors import CheckpointError
 from joslim.supernet.slimmable_model import Configuration, Slices, SlimmableModel
-from joslim.supernet.storage import BESIDE_SLIMMABLE, WEIGHTS, digest
-from joslim.tracing import Axis, Part, axis_size
+from joslim.supernet.storage import BESIDE_SLIMMABLE, WEIGHTS, digest, read_spec
+from joslim.tracing import Axis, Part
 
 CONFIGURATIONS, PRIVATE = BESIDE_SLIMMABLE
 
@@ -66,8 +66,10 @@ def read_configurations(
     """
     try:
         content = json.loads((path / CONFIGURATIONS).read_text())
-        for name in (WEIGHTS, PRIVATE):
-            if digest(path / name) != content[name]:
+        # That the weights are those of the spec was seen when they were loaded.
+        found = {WEIGHTS: read_spec(path)[WEIGHTS], PRIVATE: digest(path / PRIVATE)}
+        for name, own in found.items():
+            if own != content[name]:
                 raise CheckpointError(
                     f"{path / name} is not the file that {path / CONFIGURATIONS} was written with"
                 )
@@ -135,12 +137,7 @@ def _split(
         CheckpointError: If the network cannot have these widths, or the tensors are of others.
     """
     widths = configuration.widths
-    shapes = [
-        tuple(axis_size(axis, widths) for axis in slices.tensors[name])
-        if name in slices.tensors
-        else tuple(tensor.shape)
-        for name, tensor in own.items()
-    ]
+    shapes = [slices.shape(name, tensor, widths) for name, tensor in own.items()]
     sizes = [math.prod(shape) for shape in shapes]
     fits = all(1 <= width <= most for width, most in zip(widths, slices.full, strict=True))
     if not fits or sum(sizes) != len(joined):

@@ -62,6 +62,11 @@ class Slices:
         found = {part.group: part.full // part.block for part in parts if part.group is not None}
         return tuple(found[group] for group in range(len(self.groups)))
 
+    def shape(self, name: str, full: Tensor, widths: Widths) -> tuple[int, ...]:
+        """Of the part of a tensor that belongs to ``widths``; ``full`` is the whole tensor."""
+        axes = self.tensors.get(name)
+        return tuple(full.shape if axes is None else (axis_size(axis, widths) for axis in axes))
+
     def attributes_at(
         self, widths: Widths, dense: nn.Module
     ) -> dict[tuple[str, str], int | Sequence[int]]:

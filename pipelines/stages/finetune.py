@@ -38,9 +38,10 @@ def main(budget: str) -> None:
         chosen = choose(front, params.budget(budget), full_costs, budget)
         subnetwork = extract_subnetwork(paths.FRONT, chosen)
         settings = params.finetune
-        image = torch.zeros(2, *load_slimmable(paths.FRONT).input_shape)
+        spec = subnetwork.spec
+        image = torch.zeros(2, spec.in_channels, spec.image_size, spec.image_size)
         parameters = private_parameters(subnetwork.model, settings.private, image)
-        use_suitable_threads(subnetwork.spec.build(), params.training.batch_size)
+        use_suitable_threads(spec.build(), params.training.batch_size)
         val_top1 = float(front.set_index("id")["val_top1"][chosen])
         for step in track(
             finetune(
