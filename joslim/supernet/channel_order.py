@@ -33,14 +33,18 @@ def reordered(
     return moved
 
 
-@torch.no_grad()
-def sort_channels_(trace: NetworkTrace, model: nn.Module) -> None:
-    """Put the most important channels of each group first, in place; frozen groups stay."""
-    orders = {
+def best_first(trace: NetworkTrace, model: nn.Module) -> dict[int, Tensor]:
+    """The order of each group's channels that puts the most important first; frozen groups stay."""
+    return {
         index: importance(trace, model, index).argsort(descending=True, stable=True).cpu()
         for index, group in enumerate(trace.groups)
         if group.frozen is None
     }
+
+
+@torch.no_grad()
+def reorder_(trace: NetworkTrace, model: nn.Module, orders: Mapping[int, Tensor]) -> None:
+    """Put the channels of groups in new orders, in place; arguments as for `reordered`."""
     for name, tensor in reordered(trace, model, orders).items():
         tensor_at(model, name).copy_(tensor)
 

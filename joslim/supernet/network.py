@@ -6,8 +6,7 @@ attention, whose stock code knows one number of heads only (`joslim.tracing.rewr
 """
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,8 @@ from torch import Tensor, nn
 from joslim import tracing
 from joslim.errors import TracingError
 from joslim.supernet import channel_order, verification
-from joslim.supernet.slicing import places, take, tensor_at
+from joslim.supernet.slicing import take, tensor_at
+from joslim.supernet.substitution import Substitution
 from joslim.tracing import NetworkTrace, axis_size
 from joslim.tracing.rewrites import make_traceable
 from joslim.widths import Widths, WidthSpace
@@ -75,7 +75,7 @@ class SlimmableNetwork(nn.Module):
         self._read_by_forward = [
             key for key in trace.attributes if key in trace.read or key[1] in READ_BY_FORWARD
         ]
-        self._places = places(model)
+        self._substitution = Substitution(model)
 
     def forward(self, x: Tensor, widths: Widths | None = None) -> Tensor:
         """Run at ``widths`` (1..full per group); the full network by default.
@@ -84,12 +84,13 @@ class SlimmableNetwork(nn.Module):
         full network's first channels in eval mode; extract it and recalibrate before measuring it.
         """
         if widths is None or (widths := self.space.check(widths)) == self.space.full:
-            return self.model(x)
+            return self.call_with({}, x)
         return self._sliced(x, widths)
 
     def extract(self, widths: Widths) -> nn.Module:
         """A dense module, of the type of `model`, with weights of its own and the same outputs."""
         widths = self.space.check(widths)
+        self._substitution.end()
         model = copy.deepcopy(self.model)
         model.zero_grad(set_to_none=True)
         for name, part in self._slices(widths).items():
@@ -108,8 +109,13 @@ class SlimmableNetwork(nn.Module):
 
         Prefixes of a pretrained network are its best channels then. Sort before training: what an
         optimiser remembers of the weights does not follow.
+
+        Raises:
+            TracingError: If the outputs would change; nothing is sorted then.
         """
-        channel_order.sort_channels_(self.trace, self.model)
+        orders = channel_order.best_first(self.trace, self.model)
+        verification.check_orders(self, orders)
+        channel_order.reorder_(self.trace, self.model, orders)
 
     def verify(self) -> None:
         """Prove by running that slices, orders and gradients are right; takes a few seconds.
@@ -120,33 +126,26 @@ class SlimmableNetwork(nn.Module):
         verification.verify(self)
 
     def _sliced(self, x: Tensor, widths: Widths) -> Tensor:
-        with self._attributes_at(widths):
-            return self.call_with(self._slices(widths), x)
+        self._substitution.end()
+        attributes = {key: self._attribute(*key, widths) for key in self._read_by_forward}
+        outputs: Tensor = self._substitution.run(x, self._slices(widths), attributes)
+        return outputs
 
     def call_with(self, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
         """Run the model with ``tensors`` in place of those of its own parameters and buffers.
 
-        `torch.func.functional_call` does the same, but looks up every name at every call.
+        `torch.func.functional_call` does the same, but looks up every name at every call, and
+        forgets the tensors before a backward pass that computes activations again.
         """
-        replaced = []
-        try:
-            for name, tensor in tensors.items():
-                for registry, leaf in self._places[name]:
-                    replaced.append((registry, leaf, registry[leaf]))
-                    registry[leaf] = tensor
-            return self.model(x)
-        finally:
-            for registry, leaf, tensor in reversed(replaced):
-                registry[leaf] = tensor
+        outputs: Tensor = self._substitution.run(x, tensors, {})
+        return outputs
 
     def _slices(self, widths: Widths) -> dict[str, Tensor]:
-        slices = {}
-        for name, axes in self.trace.tensors.items():
-            registry, leaf = self._places[name][0]
-            tensor = registry[leaf]
-            part = take(tensor, axes, widths)
-            is_buffer = not isinstance(tensor, nn.Parameter)
-            slices[name] = part.clone() if is_buffer and self.training else part
+        own = self._substitution.own
+        slices = {name: take(own(name), axes, widths) for name, axes in self.trace.tensors.items()}
+        if self.training:  # what layers note of a batch is of the full network alone
+            for name in self._substitution.buffers:
+                slices[name] = slices.get(name, own(name)).clone()
         return slices
 
     def _attribute(self, path: str, attribute: str, widths: Widths) -> int | Sequence[int]:
@@ -155,24 +154,10 @@ class SlimmableNetwork(nn.Module):
         full = getattr(self.model.get_submodule(path), attribute)
         return type(full)(sizes) if isinstance(full, tuple | list) else sizes[0]
 
-    @contextmanager
-    def _attributes_at(self, widths: Widths) -> Iterator[None]:
-        """Set what is neither parameter nor buffer and yet decides how a layer computes."""
-        changed = []
-        try:
-            for path, attribute in self._read_by_forward:
-                module = self.model.get_submodule(path)
-                changed.append((module, attribute, getattr(module, attribute)))
-                setattr(module, attribute, self._attribute(path, attribute, widths))
-            yield
-        finally:
-            for module, attribute, value in changed:
-                setattr(module, attribute, value)
-
 
 @torch.no_grad()
 def _check(network: SlimmableNetwork, example_input: Tensor) -> None:
-    """Run at full, the smallest and a few random widths; on the meta device, shapes only."""
+    """Run at some widths, and take a step at the smallest; on the meta device, shapes only."""
     kind, space = type(network.model).__name__, network.space
     generator = torch.Generator().manual_seed(0)
     was_training = network.training
@@ -193,3 +178,5 @@ def _check(network: SlimmableNetwork, example_input: Tensor) -> None:
         raise TracingError(f"{kind} does not run at widths {widths}: {error}") from error
     finally:
         network.train(was_training)
+    if not full.is_meta:
+        verification.check_training(network)

@@ -2,7 +2,6 @@
 
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,23 +15,6 @@ def tensor_at(model: nn.Module, name: str) -> Tensor:
     """The parameter or buffer called ``name``."""
     path, _, leaf = name.rpartition(".")
     return getattr(model.get_submodule(path), leaf)
-
-
-Place = tuple[dict[str, Any], str]
-"""A module's dictionary of parameters or buffers, and a name in it."""
-
-
-def places(model: nn.Module) -> dict[str, list[Place]]:
-    """Where each parameter and buffer is, by name; all places of one that modules share."""
-    found: dict[str, list[Place]] = {}
-    shared: dict[int, list[Place]] = {}
-    for path, module in model.named_modules():
-        for registry in (module._parameters, module._buffers):
-            for leaf, tensor in registry.items():
-                if tensor is not None:
-                    found[f"{path}.{leaf}" if path else leaf] = shared.setdefault(id(tensor), [])
-                    shared[id(tensor)].append((registry, leaf))
-    return found
 
 
 def take(tensor: Tensor, axes: tuple[Axis, ...], widths: Widths) -> Tensor:

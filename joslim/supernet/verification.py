@@ -1,10 +1,13 @@
 """Proof that a trace is right, by running the network: orders, slices and gradients."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from joslim.errors import TracingError
 from joslim.supernet.batch_norm import recalibrate_batchnorm
@@ -16,8 +19,8 @@ from joslim.widths import Widths, WidthSpace
 NUM_WIDTHS = 3
 """Random width configurations whose slices are checked."""
 
-TOLERANCE = 1e-9
-"""Largest difference between equal results, relative to their largest number; in float64."""
+SEED = 0
+"""Of what a network draws at random in train mode, such as dropout: the same for both sides."""
 
 
 class Slimmable(Protocol):
@@ -30,6 +33,9 @@ class Slimmable(Protocol):
     def __call__(self, x: Tensor, widths: Widths | None = None) -> Tensor:
         """The outputs at ``widths``."""
 
+    def train(self, mode: bool = True) -> Any:
+        """Switch to train mode, or to eval mode."""
+
     def extract(self, widths: Widths) -> nn.Module:
         """The dense network at ``widths``."""
 
@@ -41,32 +47,176 @@ def verify(network: Slimmable) -> None:
     """Check what slimmable networks promise, on a float64 copy with random images.
 
     Channels of a group may change places in the full network; every slice is its extracted dense
-    network, in outputs and in gradients, at the smallest and at some random widths.
+    network, in outputs and in gradients: in eval mode at the smallest and at some random widths, in
+    train mode at the smallest. Two results are equal if they differ by no more than the square root
+    of the rounding error, relative to the largest number; that of the coarsest type in which the
+    network computes, as some cast to float32 whatever they are given.
 
     Raises:
         TracingError: Naming the group that breaks the promise.
     """
     generator = torch.Generator().manual_seed(0)
-    twin = _distinct_copy(network, generator)
-    device = next(twin.model.parameters()).device
-    shape = (4, *network.trace.input_shape)
-    images = torch.randn(shape, generator=generator, dtype=torch.float64).to(device)
-    recalibrate_batchnorm([twin.model], [images])
-    _verify_orders(twin, images, generator)
+    proof = _Proof(network, 4, generator)
+    recalibrate_batchnorm([proof.twin.model], [proof.images])
+    orders = {
+        index: torch.randperm(group.full, generator=generator)
+        for index, group in enumerate(network.space.groups)
+        if group.frozen is None
+    }
+    proof.check_orders(orders)
     for widths in [
         network.space.smallest,
         *(network.space.random(generator) for _ in range(NUM_WIDTHS)),
     ]:
-        _verify_slices(twin, images, widths)
+        proof.check_slices(widths)
+    proof.check_slices(network.space.smallest, training=True)
 
 
-def _distinct_copy(network: Slimmable, generator: torch.Generator) -> Slimmable:
+def check_training(network: Slimmable) -> None:
+    """Check one step of the smallest sub-network in train mode against its extracted network.
+
+    What a network does in train mode only, as noise, auxiliary branches or activations that are
+    computed again for the gradients, is in no graph of its evaluation.
+
+    Raises:
+        TracingError: Saying what differs.
+    """
+    proof = _Proof(network, 2, torch.Generator().manual_seed(0))
+    proof.check_slices(network.space.smallest, training=True)
+
+
+def check_orders(network: Slimmable, orders: Mapping[int, Tensor]) -> None:
+    """Check that the full network's outputs stay when channels change places.
+
+    Args:
+        network: Left as it is.
+        orders: An order for each index of a group whose channels change places.
+
+    Raises:
+        TracingError: Naming a group whose channels must keep their order.
+    """
+    _Proof(network, 2, torch.Generator().manual_seed(0)).check_orders(orders)
+
+
+class _Proof:
+    """A copy of a network in which no two channels are alike, and random images."""
+
+    def __init__(self, network: Slimmable, num_images: int, generator: torch.Generator) -> None:
+        self.twin = _distinct_copy(network, torch.float64, generator)
+        device = next(self.twin.model.parameters()).device
+        shape = (num_images, *network.trace.input_shape)
+        self.images = torch.randn(shape, generator=generator, dtype=torch.float64).to(device)
+        if not _runs(self.twin, self.images):  # on float64; some networks make float32 tensors
+            self.twin = _distinct_copy(network, torch.float32, generator)
+            self.images = self.images.float()
+        with torch.no_grad(), _Coarsest() as coarsest:
+            self.twin.model(self.images)
+        self.tolerance = coarsest.eps**0.5
+
+    @torch.no_grad()
+    def check_orders(self, orders: Mapping[int, Tensor]) -> None:
+        twin = self.twin
+        expected = twin.model(self.images)
+
+        def same(chosen: Mapping[int, Tensor]) -> bool:
+            tensors = reordered(twin.trace, twin.model, chosen)
+            return self._equal(twin.call_with(tensors, self.images), expected)
+
+        if not same(orders):
+            wrong = [i for i, order in orders.items() if not same({i: order})]
+            raise TracingError(
+                f"{_name(twin, wrong)} must keep the order of its channels: the full network gives "
+                "other outputs when they change places"
+            )
+
+    def check_slices(self, widths: Widths, *, training: bool = False) -> None:
+        problem = self._problem(widths, training)
+        if problem:
+            space = self.twin.space
+            wrong = [
+                i
+                for i, group in enumerate(space.groups)
+                if group.smallest < group.full
+                and self._problem((*space.full[:i], group.smallest, *space.full[i + 1 :]), training)
+            ]
+            mode = " in train mode" if training else ""
+            raise TracingError(f"{_name(self.twin, wrong)} {problem}{mode}, at widths {widths}")
+
+    def _problem(self, widths: Widths, training: bool) -> str | None:
+        twin, dense = self.twin, self.twin.extract(widths)
+        twin.train(training)
+        dense.train(training)
+        noted = {name: buffer.clone() for name, buffer in twin.model.named_buffers()}
+        try:
+            outputs, gradients = self._step(twin, twin.model, widths)
+            expected, expected_gradients = self._step(dense, dense)
+        except (RuntimeError, ValueError) as error:
+            return f"does not run when narrow ({error})"
+        finally:
+            twin.train(False)
+        if not self._equal(outputs, expected):
+            return "gives other outputs than its extracted network"
+        # Of all, as a gradient that is zero in theory consists of rounding errors.
+        largest = max(gradient.abs().max().item() for gradient in expected_gradients.values())
+        for name, gradient in expected_gradients.items():
+            axes = twin.trace.tensors.get(name, ())
+            inside = take(gradients[name], axes, widths)
+            outside = gradients[name].abs().sum() - inside.abs().sum()
+            is_all = outside <= self.tolerance * largest * gradients[name].numel()
+            if not (is_all and self._equal(inside, gradient, largest)):
+                return f"gives another gradient of '{name}' than its extracted network"
+        changed = [n for n, buffer in twin.model.named_buffers() if not buffer.equal(noted[n])]
+        return f"changes '{changed[0]}' of the full network when narrow" if changed else None
+
+    def _step(
+        self, run: Any, model: nn.Module, *widths: Widths
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The outputs, and the gradients of ``model``, of which some may be zero."""
+        model.zero_grad()
+        with torch.random.fork_rng(), torch.enable_grad():
+            torch.manual_seed(SEED)
+            outputs = run(self.images, *widths)
+            if not isinstance(outputs, Tensor):
+                raise TracingError(
+                    f"{type(model).__name__} gives {type(outputs).__name__} in train mode; "
+                    "expected one tensor, the logits"
+                )
+            outputs.square().mean().backward()
+        named = model.named_parameters()
+        return outputs.detach(), {
+            n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in named
+        }
+
+    def _equal(self, found: Tensor, expected: Tensor, largest: float | None = None) -> bool:
+        scale = expected.abs().max().item() if largest is None else largest
+        same_shape = found.shape == expected.shape
+        return same_shape and torch.allclose(found, expected, rtol=0, atol=self.tolerance * scale)
+
+
+class _Coarsest(TorchDispatchMode):
+    """Notes the rounding error of the coarsest floating-point type in which anything is computed.
+
+    Attributes:
+        eps: The difference between 1 and the next number.
+    """
+
+    eps = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor) and leaf.is_floating_point():
+                self.eps = max(self.eps, torch.finfo(leaf.dtype).eps)
+        return result
+
+
+def _distinct_copy(network: Slimmable, dtype: torch.dtype, generator: torch.Generator) -> Slimmable:
     """A copy in which no two channels are alike, as those of a fresh batch norm would be."""
-    model = copy.deepcopy(network.model).double().eval()
+    model = copy.deepcopy(network.model).to(dtype).eval()
     with torch.no_grad():
         for tensor in [*model.parameters(), *model.buffers()]:
             if tensor.is_floating_point() and tensor.numel() > 1 and tensor.min() == tensor.max():
-                noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
+                noise = torch.rand(tensor.shape, generator=generator, dtype=dtype)
                 tensor += (noise / 2 - 0.25).to(tensor.device)
     model.requires_grad_(True)
     kind: Any = type(network)
@@ -75,77 +225,12 @@ def _distinct_copy(network: Slimmable, generator: torch.Generator) -> Slimmable:
 
 
 @torch.no_grad()
-def _verify_orders(twin: Slimmable, images: Tensor, generator: torch.Generator) -> None:
-    expected = twin.model(images)
-    orders = {
-        index: torch.randperm(group.full, generator=generator)
-        for index, group in enumerate(twin.space.groups)
-        if group.frozen is None
-    }
-
-    def same(chosen: dict[int, Tensor]) -> bool:
-        tensors = reordered(twin.trace, twin.model, chosen)
-        return _equal(twin.call_with(tensors, images), expected)
-
-    if not same(orders):
-        wrong = [i for i, order in orders.items() if not same({i: order})]
-        raise TracingError(
-            f"{_name(twin, wrong)} must keep the order of its channels: the full network gives "
-            "other outputs when they change places"
-        )
-
-
-def _verify_slices(twin: Slimmable, images: Tensor, widths: Widths) -> None:
-    problem = _slice_problem(twin, images, widths)
-    if problem:
-        wrong = [
-            i
-            for i, group in enumerate(twin.space.groups)
-            if group.smallest < group.full
-            and _slice_problem(twin, images, _only(twin, i, group.smallest))
-        ]
-        raise TracingError(f"{_name(twin, wrong)} {problem}, at widths {widths}")
-
-
-def _only(twin: Slimmable, index: int, width: int) -> Widths:
-    full = twin.space.full
-    return (*full[:index], width, *full[index + 1 :])
-
-
-def _slice_problem(twin: Slimmable, images: Tensor, widths: Widths) -> str | None:
-    dense = twin.extract(widths)
+def _runs(twin: Slimmable, images: Tensor) -> bool:
     try:
-        outputs, expected = twin(images, widths), dense(images)
-    except RuntimeError as error:
-        return f"does not run when narrow ({error})"
-    if not _equal(outputs, expected):
-        return "gives other outputs than its extracted network"
-    gradients = _gradients(twin.model, outputs)
-    expected_gradients = _gradients(dense, expected)
-    # Of all, as a gradient that is zero in theory consists of rounding errors.
-    largest = max(gradient.abs().max().item() for gradient in expected_gradients.values())
-    for name, gradient in expected_gradients.items():
-        axes = twin.trace.tensors.get(name, ())
-        inside = take(gradients[name], axes, widths)
-        outside = gradients[name].abs().sum() - inside.abs().sum()
-        is_all = outside <= TOLERANCE * largest * gradients[name].numel()
-        if not (is_all and _equal(inside, gradient, largest)):
-            return f"gives another gradient of '{name}' than its extracted network"
-    return None
-
-
-def _gradients(model: nn.Module, outputs: Tensor) -> dict[str, Tensor]:
-    parameters = dict(model.named_parameters())
-    gradients = torch.autograd.grad(
-        outputs.square().mean(), list(parameters.values()), materialize_grads=True
-    )
-    return dict(zip(parameters, gradients, strict=True))
-
-
-def _equal(found: Tensor, expected: Tensor, largest: float | None = None) -> bool:
-    scale = expected.abs().max().item() if largest is None else largest
-    same_shape = found.shape == expected.shape
-    return same_shape and torch.allclose(found, expected, rtol=0, atol=TOLERANCE * scale)
+        twin.model(images)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _name(twin: Slimmable, wrong: list[int]) -> str:
