@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from joslim import pareto as pareto
     from joslim import search as search
     from joslim import supernet as supernet
+    from joslim import tracing as tracing
     from joslim import training as training
     from joslim.supernet.loading import load as load
     from joslim.supernet.network import SlimmableNetwork as SlimmableNetwork
@@ -29,7 +30,7 @@ _FROM = {
 }
 _MODULES = (
     "costs", "data", "evaluation", "finetuning", "front", "networks", "pareto", "search",
-    "supernet", "training",
+    "supernet", "tracing", "training",
 )  # fmt: skip
 
 

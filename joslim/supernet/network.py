@@ -10,10 +10,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from joslim import tracing
 from joslim.errors import TracingError
 from joslim.supernet import channel_order, verification
+from joslim.supernet.accepted import check_accepted
 from joslim.supernet.slicing import take, tensor_at
 from joslim.supernet.substitution import Substitution
 from joslim.tracing import NetworkTrace, axis_size
@@ -46,6 +48,7 @@ def slimmable(
         TracingError: If the module cannot be traced, no channel group can move, or the smallest
             sub-network does not run.
     """
+    check_accepted(model)
     model = make_traceable(model, leaves)
     trace = tracing.trace(model, example_input, min_width=min_width, divisor=divisor, leaves=leaves)
     network = SlimmableNetwork(model, trace)
@@ -73,7 +76,11 @@ class SlimmableNetwork(nn.Module):
         self.trace = trace
         self.space = WidthSpace(trace.groups)
         self._read_by_forward = [
-            key for key in trace.attributes if key in trace.read or key[1] in READ_BY_FORWARD
+            (path, name)
+            for path, name in trace.attributes
+            if (path, name) in trace.read
+            or name in READ_BY_FORWARD
+            or isinstance(model.get_submodule(path), _InstanceNorm)  # compares its num_features
         ]
         self._substitution = Substitution(model)
 
@@ -174,7 +181,9 @@ def _check(network: SlimmableNetwork, example_input: Tensor) -> None:
                     f"{kind} gives {tuple(shape)} at widths {widths}, but {tuple(full.shape)} "
                     "in full"
                 )
-    except RuntimeError as error:
+    except TracingError:
+        raise
+    except Exception as error:
         raise TracingError(f"{kind} does not run at widths {widths}: {error}") from error
     finally:
         network.train(was_training)

@@ -19,9 +19,10 @@ from joslim.tracing.axes import (
     axis_size,
     product,
 )
+from joslim.tracing.channels import Unfollowed, fixed
 from joslim.tracing.graph import build_graph, result_of
-from joslim.tracing.rules.table import MODULES, apply_rule, read_parameter
-from joslim.tracing.values import constant, runs_in
+from joslim.tracing.rules.table import MODULES, apply_rule, read_parameter, register
+from joslim.tracing.values import TensorValue, constant, runs_in
 from joslim.tracing.walk import Walk
 
 __all__ = [
@@ -31,8 +32,13 @@ __all__ = [
     "Operation",
     "Part",
     "Product",
+    "TensorValue",
+    "Unfollowed",
+    "Walk",
     "axis_size",
+    "fixed",
     "product",
+    "register",
     "trace",
 ]
 

@@ -18,6 +18,7 @@ from joslim.errors import TracingError
 from joslim.tracing import attributes
 from joslim.tracing.channels import Unfollowed
 from joslim.tracing.control_flow import Decisions, decided
+from joslim.tracing.operators import Operators, note
 from joslim.tracing.rewrites.attention import SelfAttention
 
 
@@ -110,8 +111,17 @@ def build_graph(
             module.training = training
         for constant in set(vars(model)) - own_attributes:  # torch.fx leaves its constants there
             delattr(model, constant)
+    _check_output(model, graph_module.graph)
     _check_all_parts_run(model, graph_module)
     return Traced(graph_module.graph, computed_with)
+
+
+class _Proxy(fx.Proxy):
+    """Stands for what an operation gives; knows how many there are if it gives several."""
+
+    def __len__(self) -> int:
+        assert isinstance(self.tracer, _Tracer)
+        return self.tracer.length(self)
 
 
 class _Tracer(fx.Tracer):
@@ -134,12 +144,21 @@ class _Tracer(fx.Tracer):
         is_one_operation = type(m) in self._known or isinstance(m, self._leaves)
         return is_one_operation or super().is_leaf_module(m, module_qualified_name)
 
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+    def length(self, obj: fx.Proxy) -> int:
+        values = self._decisions.value_of(obj.node, self)
+        if not isinstance(values, tuple | list):
+            raise TypeError("len() of a tensor cannot be traced; x.shape[0] says the same")
+        return len(values)
+
     def create_proxy(self, *args: Any, **kwargs: Any) -> fx.Proxy:
         proxy = super().create_proxy(*args, **kwargs)
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_code is not fx.Tracer.trace.__code__:
             for value in tree_leaves(list(frame.f_locals.values())):
-                if type(value) is fx.Proxy:  # subclasses make their node when it is asked for
+                if type(value) is _Proxy:  # subclasses make their node when it is asked for
                     value.node.meta["held_until"] = proxy.node
             frame = frame.f_back
         return proxy
@@ -203,14 +222,17 @@ class _Recorder(fx.Interpreter):
     def __init__(self, graph_module: fx.GraphModule) -> None:
         super().__init__(graph_module)
         self._counter = FlopCounterMode(display=False)
+        self._operators = Operators()
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), self._counter:
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), self._counter, self._operators:
             return super().run(*args, **kwargs)
 
     def run_node(self, n: fx.Node) -> Any:
         before = self._counter.get_total_flops()
+        self._operators.ran.clear()
         result = super().run_node(n)
+        note(n, self._operators, result, [self.env[source] for source in n.all_input_nodes])
         if n.target is F.scaled_dot_product_attention:
             result = result.transpose(-3, -2).contiguous().transpose(-3, -2)
         n.meta["memory_source"] = self._memory_source(n, result)
@@ -237,6 +259,21 @@ def _shapes(result: Any) -> Any:
     if isinstance(result, dict):
         return {key: _shapes(value) for key, value in result.items()}
     return result
+
+
+def _check_output(model: nn.Module, graph: fx.Graph) -> None:
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    result = result_of(output)
+    if not isinstance(result, Shape):
+        what = f"a value of type {type(result).__name__}"
+        if isinstance(result, tuple):
+            what = f"{len(result)} values"
+        elif isinstance(result, dict):
+            what = f"a dict of {', '.join(map(repr, result))}"
+        raise TracingError(
+            f"{type(model).__name__} gives {what}; expected one tensor of logits, (batch, "
+            "classes); pass a module that returns the one that is to be trained"
+        )
 
 
 def _check_all_parts_run(model: nn.Module, graph_module: fx.GraphModule) -> None:

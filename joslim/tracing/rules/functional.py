@@ -9,7 +9,7 @@ from math import prod
 from typing import Any
 
 from torch import fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from joslim.tracing.channels import Axes, Runs, Unfollowed, count, fixed, moves, size_of
@@ -70,12 +70,12 @@ def linear(walk: Walk, node: fx.Node) -> TensorValue:
     return TensorValue((*positions, outputs))
 
 
-def batch_norm(walk: Walk, node: fx.Node) -> TensorValue:
-    """``F.batch_norm``."""
+def channel_norm(walk: Walk, node: fx.Node) -> TensorValue:
+    """``F.batch_norm`` and ``F.instance_norm``."""
     axes = walk.axes(source_of(node))
     vectors = [(1, "running_mean"), (2, "running_var"), (3, "weight"), (4, "bias")]
     for vector in _tie_vectors(walk, node, axes[1], vectors):
-        if isinstance(walk.modules.get(_owner(vector)), _BatchNorm):
+        if isinstance(walk.modules.get(_owner(vector)), _NormBase):
             walk.describe(_owner(vector), "num_features", axes[1])
     return TensorValue(axes)
 
@@ -107,6 +107,14 @@ def group_norm(walk: Walk, node: fx.Node) -> TensorValue:
     for vector in _tie_vectors(walk, node, axes[1], [(2, "weight"), (3, "bias")]):
         if isinstance(walk.modules.get(_owner(vector)), nn.GroupNorm):
             walk.describe(_owner(vector), "num_channels", axes[1])
+    return TensorValue(axes)
+
+
+def prelu(walk: Walk, node: fx.Node) -> TensorValue:
+    """``F.prelu``: a slope for each channel, or one for all."""
+    axes = walk.axes(source_of(node))
+    if size_of(walk.axes(argument(node, 1, "weight"))[0]) > 1:
+        _tie_vectors(walk, node, axes[1], [(1, "weight")])
     return TensorValue(axes)
 
 

@@ -1,13 +1,15 @@
-"""Operations that take a tensor apart, or put tensors together along a new dimension."""
+"""Operations that take a tensor apart, put tensors together, or keep one number of many."""
 
 from typing import Any
 
 from torch import fx
 
 from joslim.tracing.attributes import Attribute
-from joslim.tracing.channels import Runs, Unfollowed, fixed, moves, size_of
-from joslim.tracing.graph import result_of
-from joslim.tracing.rules.arguments import argument, source_of
+from joslim.tracing.channels import Runs, Unfollowed, count, fixed, moves, size_of
+from joslim.tracing.graph import result_of, shape_of
+from joslim.tracing.operators import is_pointwise
+from joslim.tracing.rules.arguments import argument, layer_of, source_of
+from joslim.tracing.rules.pointwise import broadcast
 from joslim.tracing.values import TensorValue, Value
 from joslim.tracing.walk import Walk
 
@@ -24,9 +26,12 @@ def split(walk: Walk, node: fx.Node) -> Value:
     elif isinstance(given, tuple | list):
         stretches = walk.channels.cut(axes[dim], sizes)
         walk.follow_numbers(node, given, stretches)
-    elif len(set(sizes)) == 1 and isinstance(given, int):
+    elif len(set(sizes)) == 1 and isinstance(given, int | fx.Node):
         part = walk.channels.split(axes[dim], len(sizes), f"node '{node.name}'")
-        walk.follow_numbers(node, [given], [part])
+        if isinstance(given, int):
+            walk.follow_numbers(node, [given], [part])
+        elif count(walk.size(given)) != count(part):
+            raise Unfollowed("splits channels by a number that belongs to others")
         stretches = [part] * len(sizes)
     else:
         raise Unfollowed(f"splits channels into {tuple(sizes)}")
@@ -72,12 +77,44 @@ def stack(walk: Walk, node: fx.Node) -> TensorValue:
     return TensorValue((*first[:dim], *fixed((len(sources),)), *first[dim:]))
 
 
+def concatenate(walk: Walk, node: fx.Node) -> TensorValue:
+    """Tensors side by side along one dimension: their parts in order."""
+    sources = argument(node, 0, "tensors")
+    dim = argument(node, 1, "dim", 0)
+    if not isinstance(sources, tuple | list):
+        raise Unfollowed("joins a computed list")
+    first, *others = (walk.axes(source) for source in sources)
+    dim %= len(first)
+    joined = first[dim]
+    for axes in others:
+        joined += axes[dim]
+        for i in set(range(len(first))) - {dim}:
+            walk.tie(first[i], axes[i], node)
+    return TensorValue((*first[:dim], joined, *first[dim + 1 :]))
+
+
+def chunk(walk: Walk, node: fx.Node) -> Value:
+    """Equal parts of one dimension, which share their channels."""
+    axes = walk.axes(source_of(node))
+    dim = argument(node, 2, "dim", 0) % len(axes)
+    results = result_of(node)
+    if not moves(axes[dim]):
+        return tuple(
+            TensorValue((*axes[:dim], *fixed(result.sizes[dim : dim + 1]), *axes[dim + 1 :]))
+            for result in results
+        )
+    part = walk.channels.split(axes[dim], len(results), f"node '{node.name}'")
+    return (TensorValue((*axes[:dim], part, *axes[dim + 1 :])),) * len(results)
+
+
 def reduction(walk: Walk, node: fx.Node) -> TensorValue:
     """Sums, means, norms and the like over some dimensions, which become 1 or vanish."""
     axes = walk.axes(source_of(node))
     name = getattr(node.target, "__name__", node.target)
     at_dim, at_keepdim = REDUCTION_ARGUMENTS.get(str(name), (1, 2))
     given = argument(node, at_dim, "dim")
+    if given is None:
+        return TensorValue(fixed(shape_of(node)))
     dims = (given,) if isinstance(given, int) else given
     if not isinstance(dims, tuple | list) or not all(isinstance(dim, int) for dim in dims):
         raise Unfollowed("reduces dimensions that are not written out")
@@ -93,8 +130,28 @@ REDUCTION_ARGUMENTS = {"norm": (2, 3), "var": (1, 3), "std": (1, 3)}
 
 
 def extremum(walk: Walk, node: fx.Node) -> Value:
-    """``x.max(dim)``: values and indices."""
-    if not isinstance(result_of(node), tuple):
-        raise Unfollowed("has no rule for them")
+    """The largest or smallest: of two tensors, of all elements, or along a dimension with places.
+
+    Raises:
+        Unfollowed: If places along channels are used: which of them is which depends on the widths.
+    """
+    if is_pointwise(node):
+        return broadcast(walk, node)
     reduced = reduction(walk, node)
+    if not isinstance(result_of(node), tuple):
+        return reduced
+    dim: Any = argument(node, 1, "dim")
+    if moves(walk.axes(source_of(node))[dim]):
+        used = [user.args[1] for user in node.users if len(user.args) > 1 and user.users]
+        if len(used) < len(node.users) or not {0, "values"}.issuperset(used):
+            raise Unfollowed("looks up at which of the channels it is")
     return (reduced, reduced)
+
+
+def gated(walk: Walk, node: fx.Node) -> TensorValue:
+    """One half of a dimension times a gate from the other half; the halves share their channels."""
+    axes = walk.axes(source_of(node))
+    layer: Any = layer_of(walk, node)
+    dim = (layer.dim if layer else argument(node, 1, "dim", -1)) % len(axes)
+    half = walk.channels.split(axes[dim], 2, f"node '{node.name}'")
+    return TensorValue((*axes[:dim], half, *axes[dim + 1 :]))

@@ -1,19 +1,16 @@
-"""Operations that treat every channel alike: activations, arithmetic, pooling, means."""
+"""Operations that treat every channel alike: activations, arithmetic, pooling."""
 
 from functools import partial, reduce
 from itertools import zip_longest
 
-from torch import fx, nn
-from torchvision.ops import StochasticDepth
+from torch import fx
 
 from joslim.tracing.channels import Axes, Runs, Unfollowed, fixed, moves, size_of
 from joslim.tracing.graph import shape_of
 from joslim.tracing.rules.arguments import argument, source_of
-from joslim.tracing.rules.layers import keep_positions
+from joslim.tracing.rules.layers import batched, keep_positions
 from joslim.tracing.values import TensorValue, Value
 from joslim.tracing.walk import Walk
-
-IDENTITIES = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity, StochasticDepth)
 
 
 def elementwise(walk: Walk, node: fx.Node) -> TensorValue:
@@ -45,7 +42,7 @@ def broadcast_axes(walk: Walk, node: fx.Node, first: Axes, second: Axes) -> Axes
 
 def spatial(walk: Walk, node: fx.Node) -> TensorValue:
     """Pooling and the like: channels stay, positions change."""
-    batch, channels, *positions = walk.axes(source_of(node))
+    batch, channels, *positions = batched(walk, node)
     keep_positions(tuple(positions))
     return TensorValue((batch, channels, *fixed(shape_of(node)[2:])))
 

@@ -22,9 +22,12 @@ from joslim.tracing.walk import Walk
 def attribute(walk: Walk, node: fx.Node) -> Value:
     """``x.shape``, or what is the same at all widths."""
     name = argument(node, 1, "name")
+    value = walk.value(source_of(node))
+    if isinstance(value, tuple) and name == "values":  # of a maximum, beside its indices
+        return value[0]
     if name not in ("shape", "ndim", "dtype", "device", "requires_grad"):
         raise Unfollowed(f"has no rule for '{name}'")
-    return shape(walk, node) if name == "shape" else unaffected(walk, node)
+    return shape(walk, node) if name == "shape" else independent(walk, node)
 
 
 def shape(walk: Walk, node: fx.Node) -> Value:
@@ -34,7 +37,7 @@ def shape(walk: Walk, node: fx.Node) -> Value:
     return Size(axes[dim]) if isinstance(dim, int) else tuple(map(Size, axes))
 
 
-def unaffected(walk: Walk, node: fx.Node) -> Value:
+def independent(walk: Walk, node: fx.Node) -> Value:
     """The rank or the like: the same at all widths."""
     del walk
     return constant(result_of(node))
@@ -50,8 +53,9 @@ def reshape(walk: Walk, node: fx.Node) -> TensorValue:
 def unflatten(walk: Walk, node: fx.Node) -> TensorValue:
     """One dimension as several."""
     axes = walk.axes(source_of(node))
-    dim = argument(node, 1, "dim") % len(axes)
-    given = argument(node, 2, "sizes")
+    layer: Any = layer_of(walk, node)
+    dim = (layer.dim if layer else argument(node, 1, "dim")) % len(axes)
+    given = layer.unflattened_size if layer else argument(node, 2, "sizes")
     if not isinstance(given, tuple | list):
         raise Unfollowed("takes a computed list of sizes")
     sizes = [None if size == -1 else walk.size(size) for size in given]
@@ -177,6 +181,18 @@ def transpose(walk: Walk, node: fx.Node) -> TensorValue:
     return TensorValue(tuple(axes))
 
 
+def move_dims(walk: Walk, node: fx.Node) -> TensorValue:
+    """Some dimensions at other places; the rest keep their order."""
+    axes = walk.axes(source_of(node))
+    sources, places = (argument(node, i, name) for i, name in ((1, "source"), (2, "destination")))
+    pairs = [(places, sources)] if isinstance(places, int) else zip(places, sources, strict=True)
+    moved = {place % len(axes): source % len(axes) for place, source in pairs}
+    order = [i for i in range(len(axes)) if i not in moved.values()]
+    for place, source in sorted(moved.items()):
+        order.insert(place, source)
+    return TensorValue(tuple(axes[i] for i in order))
+
+
 def squeeze(walk: Walk, node: fx.Node) -> TensorValue:
     """Dimensions of size 1 vanish."""
     axes = walk.axes(source_of(node))
@@ -209,36 +225,6 @@ def expand(walk: Walk, node: fx.Node) -> TensorValue:
         else:
             raise Unfollowed("writes down the number of channels")
     return TensorValue(tuple(result))
-
-
-def concatenate(walk: Walk, node: fx.Node) -> TensorValue:
-    """Tensors side by side along one dimension: their parts in order."""
-    sources = argument(node, 0, "tensors")
-    dim = argument(node, 1, "dim", 0)
-    if not isinstance(sources, tuple | list):
-        raise Unfollowed("joins a computed list")
-    first, *others = (walk.axes(source) for source in sources)
-    dim %= len(first)
-    joined = first[dim]
-    for axes in others:
-        joined += axes[dim]
-        for i in set(range(len(first))) - {dim}:
-            walk.tie(first[i], axes[i], node)
-    return TensorValue((*first[:dim], joined, *first[dim + 1 :]))
-
-
-def chunk(walk: Walk, node: fx.Node) -> Value:
-    """Equal parts of one dimension, which share their channels."""
-    axes = walk.axes(source_of(node))
-    dim = argument(node, 2, "dim", 0) % len(axes)
-    results = result_of(node)
-    if not moves(axes[dim]):
-        return tuple(
-            TensorValue((*axes[:dim], *fixed(result.sizes[dim : dim + 1]), *axes[dim + 1 :]))
-            for result in results
-        )
-    part = walk.channels.split(axes[dim], len(results), f"node '{node.name}'")
-    return (TensorValue((*axes[:dim], part, *axes[dim + 1 :])),) * len(results)
 
 
 def index(walk: Walk, node: fx.Node) -> Value:

@@ -7,13 +7,19 @@ from torch import fx
 from joslim.tracing.channels import Run, Unfollowed, count, fixed, moves, size_of
 from joslim.tracing.graph import result_of
 from joslim.tracing.rules.arguments import source_of
-from joslim.tracing.values import Size, Value, constant, runs_in
+from joslim.tracing.rules.pointwise import broadcast
+from joslim.tracing.values import Size, TensorValue, Value, constant, runs_in
 from joslim.tracing.walk import Walk
 
 
-def compare_sizes(walk: Walk, node: fx.Node) -> Value:
-    """Whether numbers are equal, or one is larger: the same at all widths, or not followed."""
+def compare(walk: Walk, node: fx.Node) -> Value:
+    """Whether numbers are equal, or one is larger: the same at all widths, or not followed.
+
+    Of tensors, the elements are compared, and stay where they are.
+    """
     values = [walk.value(operand) for operand in node.args]
+    if any(isinstance(value, TensorValue) for value in values):
+        return broadcast(walk, node)
     sizes = [value.runs if isinstance(value, Size) else () for value in values]
     if not any(map(moves, sizes)):
         return constant(result_of(node))

@@ -1,31 +1,16 @@
 """Single operations in small networks: what moves, what freezes and why, and the proof of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
 import torch.nn.functional as F
+from between import Between, build
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 import joslim
 from joslim.errors import TracingError
-
-
-class Between(nn.Module):
-    """Two convolutions, of 12 and 24 channels, with a function of the layer's own between them."""
-
-    def __init__(self, between: Callable[..., Tensor], *layers: nn.Module, inputs: int = 12):
-        super().__init__()
-        self.before = nn.Conv2d(3, 12, 3)
-        self.layers = nn.ModuleList(layers)
-        self.between = between
-        self.after = nn.Conv2d(inputs, 24, 1)
-        self.head = nn.Linear(24, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.between(self, self.before(x))
-        return self.head(self.after(x).relu().mean((2, 3)))
 
 
 class Table(nn.Module):
@@ -47,12 +32,6 @@ class Scale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.scale * x
-
-
-def build(*args: object, **kwargs: int) -> joslim.SlimmableNetwork:
-    torch.manual_seed(0)
-    model = Between(*args, **kwargs)
-    return joslim.slimmable(model, torch.randn(2, 3, 6, 6), min_width=0.25)
 
 
 def _product(halves: Sequence[Tensor]) -> Tensor:

@@ -1,0 +1,43 @@
+"""Operations that trade channels for positions, or deal channels out anew."""
+
+from typing import Any
+
+from torch import fx
+
+from joslim.tracing.channels import fixed, moves
+from joslim.tracing.graph import shape_of
+from joslim.tracing.rules.arguments import argument, layer_of, source_of
+from joslim.tracing.rules.layers import keep_positions
+from joslim.tracing.values import TensorValue
+from joslim.tracing.walk import Walk
+
+
+def pixel_shuffle(walk: Walk, node: fx.Node) -> TensorValue:
+    """Each ``r * r`` neighbouring channels as ``r`` rows and columns of one."""
+    layer: Any = layer_of(walk, node)
+    factor = layer.upscale_factor if layer else argument(node, 1, "upscale_factor")
+    *batch, channels, height, width = walk.axes(source_of(node))
+    keep_positions((height, width))
+    channels = walk.channels.divide(channels, factor**2)
+    return TensorValue((*batch, channels, *fixed(shape_of(node)[-2:])))
+
+
+def pixel_unshuffle(walk: Walk, node: fx.Node) -> TensorValue:
+    """The reverse of `pixel_shuffle`."""
+    layer: Any = layer_of(walk, node)
+    factor = layer.downscale_factor if layer else argument(node, 1, "downscale_factor")
+    *batch, channels, height, width = walk.axes(source_of(node))
+    keep_positions((height, width))
+    channels = walk.channels.scale(channels, factor**2)
+    return TensorValue((*batch, channels, *fixed(shape_of(node)[-2:])))
+
+
+def channel_shuffle(walk: Walk, node: fx.Node) -> TensorValue:
+    """One channel of each of ``groups`` in turn, which then share their channels."""
+    layer: Any = layer_of(walk, node)
+    groups = layer.groups if layer else argument(node, 1, "groups")
+    batch, channels, *positions = walk.axes(source_of(node))
+    if moves(channels):
+        part = walk.channels.split(channels, groups, f"node '{node.name}'")
+        channels = walk.channels.scale(part, groups)
+    return TensorValue((batch, channels, *positions))
