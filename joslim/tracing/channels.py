@@ -17,7 +17,7 @@ from math import gcd, lcm
 
 
 class Unfollowed(Exception):
-    """Why channels cannot be followed through an operation; never leaves `joslim.tracing`."""
+    """Why channels cannot be followed through an operation: raised by rules, it freezes them."""
 
 
 @dataclass(eq=False)

@@ -267,7 +267,7 @@ def _check_output(model: nn.Module, graph: fx.Graph) -> None:
     if not isinstance(result, Shape):
         what = f"a value of type {type(result).__name__}"
         if isinstance(result, tuple):
-            what = f"{len(result)} values"
+            what = f"a sequence of {len(result)}"
         elif isinstance(result, dict):
             what = f"a dict of {', '.join(map(repr, result))}"
         raise TracingError(

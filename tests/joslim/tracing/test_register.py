@@ -29,8 +29,8 @@ class Limited(nn.Module):
 def network() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 12, 3), Limited(12), nn.Conv2d(12, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-        nn.Linear(8, 5),
+        nn.Conv2d(3, 12, 3), Limited(12), nn.Conv2d(12, 8, 1),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5),
     )  # fmt: skip
 
 
