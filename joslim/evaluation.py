@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from joslim.modes import in_mode
+
 CALIBRATION_BINS = 15
 
 
@@ -37,10 +39,8 @@ class Measurement:
 @torch.no_grad()
 def measure(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Measurement:
     """Measure ``model`` in eval mode over batches of images and labels, on the model's device."""
-    was_training = model.training
-    model.eval()
-    outputs = [(model(images).float(), labels) for images, labels in batches]
-    model.train(was_training)
+    with in_mode(model, training=False):
+        outputs = [(model(images).float(), labels) for images, labels in batches]
     logits = torch.cat([output for output, _ in outputs]).cpu()
     labels = torch.cat([label for _, label in outputs]).cpu()
     num_classes = logits.shape[1]

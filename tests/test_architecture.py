@@ -31,6 +31,7 @@ FLOORS = (
         "joslim.pareto",
         "joslim.budgets",
         "joslim.errors",
+        "joslim.modes",
         "joslim.twins",
     },
 )

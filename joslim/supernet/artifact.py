@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from joslim.errors import TracingError
+from joslim.modes import in_mode
 from joslim.supernet.configurations import read_configurations, write_configurations
 from joslim.supernet.network import SlimmableNetwork
 from joslim.supernet.private import statistics
@@ -105,9 +106,8 @@ def _check(model: SlimmableModel, configuration: Configuration, dense: nn.Module
     device = next(dense.parameters()).device
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(1, *model.input_shape, generator=generator).to(device)
-    was_training = dense.training
-    expected = dense.eval()(images)
-    dense.train(was_training)
+    with in_mode(dense, training=False):
+        expected = dense(images)
     found = model.at(configuration.id).to(device)(images)
     if not (found - expected).abs().max() <= TOLERANCE * expected.abs().max():
         raise TracingError(

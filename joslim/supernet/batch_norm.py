@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from joslim.modes import in_mode
+
 
 @contextmanager
 def batch_statistics(model: nn.Module, *, track: bool = False) -> Iterator[None]:
@@ -14,20 +16,17 @@ def batch_statistics(model: nn.Module, *, track: bool = False) -> Iterator[None]
 
     The running statistics stay untouched unless ``track``.
     """
-    was_training = {module: module.training for module in model.modules()}
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     tracked = [norm.track_running_stats for norm in norms]
     try:
-        model.eval()
-        for norm in norms:
-            norm.train()
-            norm.track_running_stats = track
-        yield
+        with in_mode(model, training=False):
+            for norm in norms:
+                norm.train()
+                norm.track_running_stats = track
+            yield
     finally:
         for norm, value in zip(norms, tracked, strict=True):
             norm.track_running_stats = value
-        for module, training in was_training.items():
-            module.training = training
 
 
 def even_batch(num_images: int, most: int) -> int:

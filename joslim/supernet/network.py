@@ -14,6 +14,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from joslim import tracing
 from joslim.errors import TracingError
+from joslim.modes import in_mode
 from joslim.supernet import channel_order, verification
 from joslim.supernet.accepted import check_accepted
 from joslim.supernet.slicing import take, tensor_at
@@ -162,30 +163,26 @@ class SlimmableNetwork(nn.Module):
         return type(full)(sizes) if isinstance(full, tuple | list) else sizes[0]
 
 
-@torch.no_grad()
 def _check(network: SlimmableNetwork, example_input: Tensor) -> None:
     """Run at some widths, and take a step at the smallest; on the meta device, shapes only."""
     kind, space = type(network.model).__name__, network.space
     generator = torch.Generator().manual_seed(0)
-    was_training = network.training
-    network.eval()
     widths = space.full
     try:
-        full = network.model(example_input)
-        if not full.is_meta and not torch.equal(network._sliced(example_input, widths), full):
-            raise TracingError(f"{kind} gives other outputs through its slices at full width")
-        for widths in (space.smallest, space.random(generator), space.random(generator)):
-            shape = network(example_input, widths).shape
-            if shape != full.shape:
-                raise TracingError(
-                    f"{kind} gives {tuple(shape)} at widths {widths}, but {tuple(full.shape)} "
-                    "in full"
-                )
+        with torch.no_grad(), in_mode(network, training=False):
+            full = network.model(example_input)
+            if not full.is_meta and not torch.equal(network._sliced(example_input, widths), full):
+                raise TracingError(f"{kind} gives other outputs through its slices at full width")
+            for widths in (space.smallest, space.random(generator), space.random(generator)):
+                shape = network(example_input, widths).shape
+                if shape != full.shape:
+                    raise TracingError(
+                        f"{kind} gives {tuple(shape)} at widths {widths}, but "
+                        f"{tuple(full.shape)} in full"
+                    )
     except TracingError:
         raise
     except Exception as error:
         raise TracingError(f"{kind} does not run at widths {widths}: {error}") from error
-    finally:
-        network.train(was_training)
     if not full.is_meta:
         verification.check_training(network)

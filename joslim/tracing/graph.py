@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from joslim.errors import TracingError
+from joslim.modes import in_mode
 from joslim.tracing import attributes
 from joslim.tracing.channels import Unfollowed
 from joslim.tracing.control_flow import Decisions, decided
@@ -90,15 +91,14 @@ def build_graph(
     Raises:
         TracingError: If a module cannot be traced, does not run, or takes no part in the run.
     """
-    was_training = {module: module.training for module in model.modules()}
     own_attributes = set(vars(model))
-    model.eval()
     try:
-        with attributes.named(dict(model.named_modules())) as uses:
-            graph = _trace(_Tracer(known, leaves, Decisions(image, uses)), model)
-            computed_with = frozenset(uses)
-        graph_module = fx.GraphModule(model, graph)
-        _Recorder(graph_module).run(image)
+        with in_mode(model, training=False):
+            with attributes.named(dict(model.named_modules())) as uses:
+                graph = _trace(_Tracer(known, leaves, Decisions(image, uses)), model)
+                computed_with = frozenset(uses)
+            graph_module = fx.GraphModule(model, graph)
+            _Recorder(graph_module).run(image)
     except TracingError:
         raise
     except Exception as error:
@@ -107,8 +107,6 @@ def build_graph(
             f"{type(model).__name__} does not run on {tuple(image.shape)}: {cause}"
         ) from error
     finally:
-        for module, training in was_training.items():
-            module.training = training
         for constant in set(vars(model)) - own_attributes:  # torch.fx leaves its constants there
             delattr(model, constant)
     _check_output(model, graph_module.graph)
