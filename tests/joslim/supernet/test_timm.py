@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 import joslim
 from benchmarks.networks import TIMM, counted_macs, without_weights
 from joslim.errors import NetworkError
+from joslim.training import sandwich_step
 
 
 def test_without_timm_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch):
@@ -85,3 +86,21 @@ def test_slices_orders_and_gradients_are_right(name: str):
     torch.manual_seed(0)
     model = joslim.networks.create(f"timm:{name}", 10, in_channels=1)
     joslim.slimmable(model, torch.randn(2, 1, 64, 64), min_width=0.25).eval().verify()
+
+
+def test_checkpointing_that_is_switched_on_later_changes_no_gradient():
+    torch.manual_seed(0)
+    timm = pytest.importorskip("timm")
+    model = timm.create_model(
+        "vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2, num_classes=5
+    )
+    network = joslim.slimmable(model, torch.zeros(2, 3, 32, 32), min_width=0.25).train()
+    images, labels = torch.randn(4, 3, 32, 32), torch.randint(0, 5, (4,))
+    gradients = []
+    for switch in (False, True):
+        network.model.set_grad_checkpointing(switch)
+        network.zero_grad()
+        sandwich_step(network, images, labels, [network.space.smallest])
+        gradients.append({name: p.grad for name, p in network.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, msg=name)

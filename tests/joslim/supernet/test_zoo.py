@@ -82,6 +82,12 @@ def test_slices_orders_and_gradients_are_right(network: joslim.SlimmableNetwork)
     network.verify()
 
 
+def test_a_densenet_that_computes_activations_again_is_right():
+    torch.manual_seed(0)
+    model = DenseNet(8, (2, 2, 2, 2), 16, num_classes=10, memory_efficient=True)
+    joslim.slimmable(model, torch.randn(2, 3, 64, 64), min_width=0.25).verify()
+
+
 def test_sorting_channels_changes_no_output(network: joslim.SlimmableNetwork):
     sorted_network = copy.deepcopy(network).double()
     for tensor in [*sorted_network.parameters(), *sorted_network.buffers()]:
