@@ -33,6 +33,17 @@ class DataParams(_Section):
     image_size: int = Field(ge=8)
     val_fraction: float = Field(gt=0, le=0.5)
     test_fraction: float = Field(gt=0, le=0.5)
+    background: str = "white"
+    """The colour that transparent pixels are laid on, by name or as ``#rrggbb``."""
+
+    @field_validator("background")
+    @classmethod
+    def _is_colour(cls, background: str) -> str:
+        if not data.is_colour(background):
+            raise ValueError(
+                f"data.background is '{background}'; expected a colour, as white or '#ffffff'"
+            )
+        return background
 
     def classes(self) -> tuple[str, ...]:
         """Class names, known without reading an image."""

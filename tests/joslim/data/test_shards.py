@@ -186,7 +186,7 @@ def test_a_shard_that_vanishes_or_shrinks_later_is_named(shards: Path):
         (shard.unlink, "No such file"),
     ):
         change()
-        with pytest.raises(DataError, match=rf"{shard}/1\d.png: .*{message}"):
+        with pytest.raises(DataError, match=rf"{shard}.*: {message}"):
             batches(train, Augmentation())
 
 
@@ -231,7 +231,7 @@ def test_folders_without_shards_or_with_others_are_refused(shards: Path, tmp_pat
         data.classes("shards", None)
     with pytest.raises(DataError, match="gone is not a folder; expected a folder of shards"):
         read("shards", tmp_path / "gone")
-    for name in ("val-000000.tar", "train-000002.tar.gz"):
+    for name in ("extra-000000.tar", "train-000002.tar.gz"):
         (shards / name).touch()
         with pytest.raises(DataError, match=f"holds {re.escape(name)}; expected train-"):
             read("shards", shards)
