@@ -9,7 +9,7 @@ from PIL import ExifTags, Image, ImageColor, ImageOps
 from joslim.errors import DataError
 
 TURNED = "turned upright, as their EXIF data says"
-NO_EXIF = "with EXIF data that cannot be read: taken as upright"
+DAMAGED_EXTRAS = "with damaged data beside the pixels, as EXIF: passed over"
 SCALED = "of more than 8 bits per colour: scaled to 8"
 FIRST_FRAME = "of several frames: only the first is read"
 OTHER_COLOURS = "of other colours than grey and RGB, as CMYK: turned into RGB"
@@ -51,7 +51,7 @@ def as_seen(image: Image.Image, background: str) -> tuple[Image.Image, tuple[str
     orientation = _orientation(image)
     image.load()
     if orientation is None:
-        changes.append(NO_EXIF)
+        changes.append(DAMAGED_EXTRAS)
     elif orientation in range(2, 9):
         changes.append(TURNED)
         image = ImageOps.exif_transpose(image)

@@ -6,9 +6,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from joslim.data.appearance import DAMAGE, as_seen
 from joslim.data.names import printable
@@ -96,6 +97,8 @@ def square(image: Image.Image, image_size: int) -> Tensor:
     Returns:
         uint8, ``(channels, image_size, image_size)``.
     """
+    if image.size == (image_size, image_size):
+        return to_tensor(image)
     if max(image.size) > LONG * min(image.size):
         image = _middle(image)
     scale = image_size / min(image.size)
@@ -104,7 +107,13 @@ def square(image: Image.Image, image_size: int) -> Tensor:
         Image.Resampling.BILINEAR,
     )
     left, top = (image.width - image_size) // 2, (image.height - image_size) // 2
-    return pil_to_tensor(image.crop((left, top, left + image_size, top + image_size)))
+    return to_tensor(image.crop((left, top, left + image_size, top + image_size)))
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """The pixels of a grey or RGB image, uint8 ``(channels, height, width)``."""
+    pixels = np.array(image).reshape(image.height, image.width, -1)
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _middle(image: Image.Image) -> Image.Image:

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
-from joslim.data.decoding import Picture, decode, square
+from joslim.data.decoding import Picture, decode, square, to_tensor
 from joslim.data.file_content import content_of, opened
 from joslim.data.memory import fit_in_memory
 from joslim.data.memory_images import ImageSet, unit_range
@@ -82,7 +81,7 @@ class FileImages:
         Raises:
             DataError: If a file is missing or damaged, with its name.
         """
-        return (pil_to_tensor(self.decode(i).image) for i in indices.tolist())
+        return (to_tensor(self.decode(i).image) for i in indices.tolist())
 
     def content(self, index: int) -> bytes:
         """The bytes of one image as they are encoded in its file.

@@ -2,16 +2,20 @@
 
 import hashlib
 import itertools
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from joslim.data.decoding import square
+from joslim.data.appearance import DAMAGED_EXTRAS
+from joslim.data.decoding import Picture, square
 from joslim.data.file_images import FileImages, Images
 from joslim.data.memory import fit_in_memory
 from joslim.data.memory_images import ImageSet
@@ -87,9 +91,7 @@ def for_each(count: int, read: Callable[[int], None], thing: str, track: Track =
             return str(error)
         return None
 
-    with warnings.catch_warnings():
-        # Pillow only warns of the smaller ones of those that are too large.
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with _warnings_noticed():
         results = _in_threads(attempt, count)
         broken = [r for r in track(results, f"reading {thing}s", count) if r is not None]
     if broken:
@@ -123,9 +125,8 @@ def _pixels(images: FileImages, track: Track) -> tuple[ImageSet, Changes]:
     changes: Changes = [()] * len(images)
 
     def read(index: int) -> None:
-        picture = images.decode(index)
-        pixels[index] = square(picture.image, size)
-        changes[index] = picture.changes
+        image, changes[index] = _decoded(images, index)
+        pixels[index] = square(image, size)
 
     for_each(len(images), read, "image", track)
     return ImageSet(pixels, images.labels), changes
@@ -137,8 +138,37 @@ def _with_digests(images: FileImages, track: Track) -> tuple[FileImages, Changes
 
     def read(index: int) -> None:
         content = images.content(index)
-        changes[index] = images.decode(index, content).changes
+        _, changes[index] = _decoded(images, index, content)
         digests[index] = hashlib.sha256(content).hexdigest()[:DIGITS]
 
     for_each(len(images), read, "image", track)
     return replace(images, digests=digests), changes
+
+
+_thread = threading.local()
+
+
+@contextmanager
+def _warnings_noticed() -> Iterator[None]:
+    """Pillow's warnings name no file, so that they are kept for `_decoded` to tell of."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def notice(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if category is UserWarning:
+                _thread.is_warned = True
+            else:
+                show(message, category, *where)
+
+        warnings.showwarning = notice
+        warnings.filterwarnings("always", category=UserWarning, module=r"PIL\.")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def _decoded(images: FileImages, index: int, content: bytes | None = None) -> Picture:
+    _thread.is_warned = False
+    picture = images.decode(index, content)
+    if _thread.is_warned and DAMAGED_EXTRAS not in picture.changes:
+        return picture._replace(changes=(*picture.changes, DAMAGED_EXTRAS))
+    return picture
