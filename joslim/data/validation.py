@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TextIO
 
 import numpy as np
 import torch
@@ -154,11 +154,18 @@ def _warnings_noticed() -> Iterator[None]:
     with warnings.catch_warnings():
         show = warnings.showwarning
 
-        def notice(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        def notice(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
             if category is UserWarning:
                 _thread.is_warned = True
             else:
-                show(message, category, *where)
+                show(message, category, filename, lineno, file, line)
 
         warnings.showwarning = notice
         warnings.filterwarnings("always", category=UserWarning, module=r"PIL\.")

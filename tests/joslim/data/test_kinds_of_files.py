@@ -15,6 +15,7 @@ from PIL import Image, features
 from joslim import data
 from joslim.data import Dataset
 from joslim.data.appearance import (
+    DAMAGED_EXTRAS,
     FIRST_FRAME,
     OTHER_COLOURS,
     SCALED,
@@ -126,7 +127,8 @@ def orientation(pets: Path) -> None:
 
 @row("damaged data beside the pixels, as EXIF")
 def damaged_extras(pets: Path) -> None:
-    assert (pixels(pets, GREY, "x.png", exif=b"Exif\0\0MM\0*junk") == LIGHT).all()
+    for exif in (b"junkjunk", b"Exif\0\0MM\0*junk"):
+        assert (pixels(pets, GREY, "x.png", DAMAGED_EXTRAS, exif=exif) == LIGHT).all()
 
 
 @row("16 bits per colour")
