@@ -156,7 +156,7 @@ def _images(shard: Path, num_classes: int) -> tuple[list[_Image], list[str]]:
         match = _MEMBER.fullmatch(member.name)
         ending = match["ending"].lower() if match else ""
         if not match or not member.isreg() or (ending != "cls" and f".{ending}" not in ENDINGS):
-            others += [] if member.isdir() else [name]
+            others += [] if member.isdir() else [f"{shard.name}/{printable(member.name)}"]
             continue
         kind, key = labels if ending == "cls" else images, match["key"]
         if key in kind:

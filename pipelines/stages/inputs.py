@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from joslim import data
+from joslim.data.listing import Kind
 from pipelines.settings import paths
 from pipelines.settings.loading import load_params
 from pipelines.settings.params import Params
@@ -32,7 +33,7 @@ def images(params: Params) -> dict[str, Any]:
     for entry in data.list_files(params.data.path) if params.data.path else ():
         told = f"{entry.name}\0{entry.kind.name}\0{entry.size}\0{entry.changed}\n"
         digest.update(told.encode(errors="surrogateescape"))
-        count += 1
+        count += entry.kind is Kind.FILE
     return {"files": count, "digest": digest.hexdigest()}
 
 

@@ -116,15 +116,13 @@ def _show(manifest: pd.DataFrame, train: Images, params: DataParams) -> None:
 
 
 def _show_remarks(dataset: Dataset, params: DataParams) -> None:
-    """What was read, passed over or changed; in lines that a log keeps whole."""
-    for split, own, fraction in (
-        ("val", dataset.val, params.val_fraction),
-        ("test", dataset.test, params.test_fraction),
+    """Where splits come from, what was passed over or changed; in lines that a log keeps whole."""
+    for split, own, share in (
+        ("val", dataset.val, f"{params.val_fraction:g} of the images to train on"),
+        ("test", dataset.test, f"{params.test_fraction:g} of all images"),
     ):
-        source = (
-            "the source's own" if own is not None else f"{fraction:g} of the images to train on"
-        )
-        console.print(f"{split} is {source}", markup=False, soft_wrap=True)
+        origin = share if own is None else "the source's own"
+        console.print(f"{split} is {origin}", markup=False, soft_wrap=True)
     for remark in dataset.remarks:
         text = f"{remark.count:,} {remark.what} (as {remark.example})"
         console.print(text, markup=False, soft_wrap=True)
