@@ -60,11 +60,11 @@ def as_seen(image: Image.Image, background: str) -> tuple[Image.Image, tuple[str
     if image.mode[0] in "IF":
         image = _in_8_bits(image)
     if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        if cast(tuple[int, int], layer.getchannel("A").getextrema())[0] < 255:
+        layer = image if image.mode == "RGBA" else image.convert("RGBA")
+        if cast(tuple[tuple[int, int], ...], layer.getextrema())[3][0] < 255:
             changes.append(laid_on(background))
-        ground = Image.new("RGBA", image.size, background)
-        image = Image.alpha_composite(ground, layer).convert("RGB")
+        image = Image.new("RGB", layer.size, background)
+        image.paste(layer, mask=layer)
     elif image.mode not in ("1", "L", "P", "RGB"):
         changes.append(OTHER_COLOURS)
         image = image.convert("RGB")

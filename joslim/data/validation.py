@@ -95,11 +95,10 @@ def for_each(count: int, read: Callable[[int], None], thing: str, track: Track =
         results = _in_threads(attempt, count)
         broken = [r for r in track(results, f"reading {thing}s", count) if r is not None]
     if broken:
-        more = f"\n… and {len(broken) - 20} more" if len(broken) > 20 else ""
-        amount = f"1 damaged {thing}" if len(broken) == 1 else f"{len(broken)} damaged {thing}s"
-        raise DataError(
-            f"{amount}; replace or remove what is named here:\n" + "\n".join(broken[:20]) + more
-        )
+        amount = f"1 {thing}" if len(broken) == 1 else f"{len(broken)} {thing}s"
+        more = [f"… and {len(broken) - 20} more"] if len(broken) > 20 else []
+        told = [f"{amount} cannot be read; replace or remove what is named here:", *broken[:20]]
+        raise DataError("\n".join(told + more))
 
 
 def _in_threads(attempt: Callable[[int], Result], count: int) -> Iterator[Result]:

@@ -36,12 +36,13 @@ class DataParams(_Section):
     background: str = "white"
     """The colour that transparent pixels are laid on, by name or as ``#rrggbb``."""
 
-    @field_validator("background")
+    @field_validator("background", mode="before")
     @classmethod
-    def _is_colour(cls, background: str) -> str:
-        if not data.is_colour(background):
+    def _is_colour(cls, background: object) -> object:
+        if not isinstance(background, str) or not data.is_colour(background):
             raise ValueError(
-                f"data.background is '{background}'; expected a colour, as white or '#ffffff'"
+                f"data.background is {background!r}; expected a colour, as white, or in quotes as "
+                "'#ffffff'"
             )
         return background
 

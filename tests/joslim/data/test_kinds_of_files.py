@@ -112,7 +112,10 @@ def other_format(pets: Path) -> None:
 def programs(pets: Path) -> None:
     """An EPS runs Ghostscript if Pillow is let."""
     GREY.convert("RGB").save(pets / "cat/x.png", "eps")
-    refused(pets, r"1 damaged image;.*\n.*cat/x.png: not an image that can be read; expected JPEG")
+    refused(
+        pets,
+        r"1 image cannot .*\n.*cat/x.png: not an image that can be read; expected JPEG",
+    )
 
 
 @row("EXIF orientation")
@@ -204,7 +207,7 @@ def damaged(pets: Path) -> None:
     file = pets / "dog/1.png"
     file.write_bytes(file.read_bytes()[:-20])
     (pets / "cat/x.jpg").write_bytes(b"")
-    refused(pets, r"(?s)2 damaged images;.*cat/x.jpg: not an image.*dog/1.png: ")
+    refused(pets, r"(?s)2 images cannot be read;.*cat/x.jpg: not an image.*dog/1.png: ")
 
 
 @row("links to nothing")
@@ -225,7 +228,7 @@ def no_files(pets: Path) -> None:
     with socket.socket(socket.AF_UNIX) as plug, pytest.MonkeyPatch.context() as patch:
         patch.chdir(pets / "dog")
         plug.bind("y.jpg")
-    refused(pets, r"(?s)3 damaged images;(.*/(x|y).jpg: not a file, but a folder, a pipe){3}")
+    refused(pets, r"(?s)3 images cannot be read(.*/(x|y).jpg: not a file, but a folder, a pipe){3}")
 
 
 @row("hidden files and folders")

@@ -148,10 +148,10 @@ def test_other_members_are_passed_over(shards: Path, tmp_path: Path):
 def test_all_damaged_images_are_listed(shards: Path, limit: int):
     pack(shards / "train-000002.tar", [("a.jpg", b"junk"), ("a.cls", b"0"), *sample("b", 1)])
     pack(shards / "test-000000.tar", [("c.png", picture()[:300]), ("c.cls", b"0")])
-    with pytest.raises(DataError, match=r"damaged image.*\n.*train-000002.tar/a.jpg"):
+    with pytest.raises(DataError, match=r"cannot be read.*\n.*train-000002.tar/a.jpg"):
         read("shards", shards, limit)
     (shards / "train-000002.tar").unlink()
-    with pytest.raises(DataError, match=r"1 damaged image;.*\n.*test-000000.tar/c.png"):
+    with pytest.raises(DataError, match=r"1 image cannot be read;.*\n.*test-000000.tar/c.png"):
         read("shards", shards, limit)
 
 
@@ -163,7 +163,7 @@ def test_shards_that_are_cut_short_are_listed(shards: Path, keep: int):
         cut = content[:keep] if keep >= 0 else content.rstrip(b"\0")
         (shards / name).write_bytes(cut)
     with pytest.raises(
-        DataError, match=r"(?s)2 damaged shards;.*train-000000.tar.*train-000002.tar"
+        DataError, match=r"(?s)2 shards cannot be read;.*train-000000.tar.*train-000002.tar"
     ):
         read("shards", shards)
 
@@ -206,7 +206,7 @@ def test_a_shard_that_vanishes_or_shrinks_later_is_named(shards: Path):
 )
 def test_samples_are_checked(shards: Path, members: list[Member], message: str):
     pack(shards / "train-000002.tar", members)
-    with pytest.raises(DataError, match=rf"1 damaged shard;.*\n.*train-000002.tar.*{message}"):
+    with pytest.raises(DataError, match=rf"1 shard cannot .*\n.*train-000002.tar.*{message}"):
         read("shards", shards)
 
 
@@ -294,6 +294,6 @@ def test_a_shard_that_is_no_file_is_named(shards: Path):
     os.mkfifo(shards / "train-000002.tar")
     (shards / "train-000003.tar").symlink_to("gone")
     with pytest.raises(
-        DataError, match=r"(?s)2 damaged.*2.tar: not a file, but.*3.tar: a link to nothing"
+        DataError, match=r"(?s)2 shards cannot.*2.tar: not a file, but.*3.tar: a link to nothing"
     ):
         read("shards", shards)
