@@ -8,11 +8,11 @@ from PIL import ExifTags, Image, ImageColor, ImageOps
 
 from joslim.errors import DataError
 
-TURNED = "turned upright, as their EXIF data says"
-DAMAGED_EXTRAS = "with damaged data beside the pixels, as EXIF: passed over"
-SCALED = "of more than 8 bits per colour: scaled to 8"
-FIRST_FRAME = "of several frames: only the first is read"
-OTHER_COLOURS = "of other colours than grey and RGB, as CMYK: turned into RGB"
+TURNED = "images turned upright, as their EXIF data says"
+DAMAGED_EXTRAS = "images with damaged data beside the pixels, as EXIF, which is passed over"
+SCALED = "images of more than 8 bits per colour, scaled to 8"
+FIRST_FRAME = "images of several frames, of which the first is read"
+OTHER_COLOURS = "images of other colours than grey and RGB, as CMYK, turned into RGB"
 
 DAMAGE = (
     OSError, SyntaxError, ValueError, EOFError, struct.error, LookupError, TypeError,
@@ -23,7 +23,7 @@ DAMAGE = (
 
 def laid_on(background: str) -> str:
     """What is remarked of transparent images."""
-    return f"transparent: laid on {background}"
+    return f"transparent images, laid on {background}"
 
 
 def is_colour(name: str) -> bool:

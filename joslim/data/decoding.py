@@ -40,7 +40,7 @@ LARGE = 2**25
 LONG = 4
 """Times its other side: of a longer image, a square shows only a small part."""
 
-IS_LONG = f"more than {LONG} times as long as wide: only the middle is seen"
+IS_LONG = f"images more than {LONG} times as long as wide, of which the middle is read"
 
 _LARGER = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _alone = threading.Lock()

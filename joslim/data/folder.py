@@ -16,14 +16,14 @@ from joslim.data.remarks import Remark, collected
 from joslim.data.validation import Track, read_checked, silently
 from joslim.errors import DataError
 
-FOLLOWED = "links to folders: followed"
+FOLLOWED = "links to folders, followed"
 PASSED_OVER = {
-    Kind.HIDDEN: "hidden files or folders: passed over",
-    Kind.REPEATED_FOLDER: "links to folders that are read elsewhere: passed over",
-    Kind.DEAD_LINK: "links to nothing: passed over",
-    Kind.NO_FILE: "pipes, sockets or devices: passed over",
+    Kind.HIDDEN: "hidden files or folders, passed over",
+    Kind.REPEATED_FOLDER: "links to folders that are read elsewhere, passed over",
+    Kind.DEAD_LINK: "links to nothing, passed over",
+    Kind.NO_FILE: "pipes, sockets or devices, passed over",
 }
-OUTSIDE = "files outside of the class folders: passed over"
+OUTSIDE = "files outside of the class folders, passed over"
 
 
 def folder_classes(path: Path) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ def _reason(entry: Entry) -> str:
         return PASSED_OVER[entry.kind]
     ending = PurePosixPath(entry.name).suffix.lower()
     kind = f"ending in {ending}" if re.fullmatch(r"\.[a-z0-9]{1,5}", ending) else "of other endings"
-    return f"files {kind}: passed over"
+    return f"files {kind}, passed over"
 
 
 def _images(

@@ -9,7 +9,7 @@ class Remark:
     """Something that happened to images on their way, or to files that are none.
 
     Attributes:
-        what: In words that follow a count, as ``turned upright, as their EXIF data says``.
+        what: In words, as ``images turned upright, as their EXIF data says``.
         count: How many.
         example: The name of the first.
     """

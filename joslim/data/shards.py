@@ -32,8 +32,8 @@ CLASSES = "classes.txt"
 LONGEST_LABEL = 64
 """Bytes, of a label that is read."""
 
-OTHER_FILES = "files that are no shards: passed over"
-OTHER_MEMBERS = "members of shards that are neither image nor label: passed over"
+OTHER_FILES = "files that are no shards, passed over"
+OTHER_MEMBERS = "members of shards that are neither image nor label, passed over"
 
 _MEMBER = re.compile(r"(?P<key>(?:.*/)?[^./]+)\.(?P<ending>[^/]+)")
 """Of WebDataset: a sample's members share all up to the first dot of the last part."""

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from joslim import data
 from joslim.data import Dataset, FileImages, Images, Splits
+from joslim.data.decoding import IS_LONG
 from joslim.data.memory import MEMORY_LIMIT, decoded_bytes
 from pipelines import tracking
 from pipelines.artifacts.prepared_data import DataInfo, data_settings
@@ -124,7 +125,8 @@ def _show_remarks(dataset: Dataset, params: DataParams) -> None:
         origin = share if own is None else "the source's own"
         console.print(f"{split} is {origin}", markup=False, soft_wrap=True)
     for remark in dataset.remarks:
-        text = f"{remark.count:,} {remark.what} (as {remark.example})"
+        mark = "warning: " if remark.what == IS_LONG else ""
+        text = f"{mark}{remark.what}: {remark.count:,} (as {remark.example})"
         console.print(text, markup=False, soft_wrap=True)
 
 

@@ -20,8 +20,8 @@ FASHION = (
     "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 REMARKS = (
-    Remark("files ending in .heic: passed over", 1_204, "Coat/IMG_0017.heic"),
-    Remark("turned upright, as their EXIF data says", 31, "Bag/<2>.jpg"),
+    Remark("files ending in .heic, passed over", 1_204, "Coat/IMG_0017.heic"),
+    Remark("images turned upright, as their EXIF data says", 31, "Bag/<2>.jpg"),
 )
 BUDGETS: dict[str, dict[str, object]] = {
     "tiny": {"macs": "25%"},

@@ -278,13 +278,13 @@ def test_what_is_passed_over_or_changed_is_said(shards: Path):
         "shards", shards, channels=3, image_size=16, download=shards, background="#c80000"
     )
     assert [(remark.count, remark.what, remark.example) for remark in dataset.remarks] == [
-        (2, "files that are no shards: passed over", ".train-000000.tar.swp"),
+        (2, "files that are no shards, passed over", ".train-000000.tar.swp"),
         (
             2,
-            "members of shards that are neither image nor label: passed over",
+            "members of shards that are neither image nor label, passed over",
             "train-000002.tar/x.json",
         ),
-        (1, "transparent: laid on #c80000", "train-000002.tar/x.png"),
+        (1, "transparent images, laid on #c80000", "train-000002.tar/x.png"),
     ]
     images = dataset.train.in_memory().images
     assert images[-1].flatten(1).unique(dim=1).flatten().tolist() == [200, 0, 0]

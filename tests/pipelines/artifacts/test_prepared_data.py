@@ -12,7 +12,7 @@ from pipelines.settings import paths
 from pipelines.settings.loading import read_params
 from pipelines.settings.params import Params
 
-REMARKS = (Remark("transparent: laid on white", 3, "cat/1.png"),)
+REMARKS = (Remark("transparent images, laid on white", 3, "cat/1.png"),)
 
 
 def changed(params: Params, **data: object) -> Params:

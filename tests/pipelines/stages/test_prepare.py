@@ -25,6 +25,7 @@ def pets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for i in range(10):
             pixels = rng.integers(0, 256, (9, 9, 4), dtype=np.uint8)
             Image.fromarray(pixels[..., : 3 + (i == 0)]).save(images / name / f"{i}.png")
+    Image.new("RGB", (90, 9)).save(images / "dog/1.png")
     (images / "cat/[1].heic").touch()
     (images / "dog" / os.fsdecode(b"\xff.txt")).touch()
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -40,14 +41,17 @@ def pets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_was_read_is_said_and_handed_on(pets: Path, capsys: pytest.CaptureFixture[str]):
     prepare.main()
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-5:] == [
+    assert lines[-6:] == [
         "val is 0.1 of the images to train on",
         "test is 0.1 of all images",
-        "1 files ending in .heic: passed over (as cat/[1].heic)",
-        r"1 files ending in .txt: passed over (as dog/\udcff.txt)",
-        "2 transparent: laid on #00ff00 (as cat/0.png)",
+        "files ending in .heic, passed over: 1 (as cat/[1].heic)",
+        r"files ending in .txt, passed over: 1 (as dog/\udcff.txt)",
+        "transparent images, laid on #00ff00: 2 (as cat/0.png)",
+        "warning: images more than 4 times as long as wide, of which the middle is read: 1 (as "
+        "dog/1.png)",
     ]
-    assert [f"{r.count} {r.what} (as {r.example})" for r in DataInfo.load().remarks] == lines[-3:]
+    remarks = DataInfo.load().remarks
+    assert [f"{r.what}: {r.count} (as {r.example})" for r in remarks[:3]] == lines[-4:-1]
     assert DataInfo.load().settings["data.background"] == "#00ff00"
     assert (paths.PREPARED / "train.safetensors").exists()
 

@@ -75,7 +75,7 @@ def test_the_page_tells_the_run_and_needs_no_network(write: Write) -> None:
     assert "1,680" in text
     assert "0.6845" in text
     assert "mlflow ui --backend-store-uri sqlite:///mlflow.db" in text
-    assert re.search(r"1,204\s+files ending in .heic: passed over\s+Coat/IMG_0017.heic", text)
+    assert re.search(r"1,204\s+files ending in .heic, passed over\s+Coat/IMG_0017.heic", text)
     assert "resnet8-half on fashion-mnist" in re.sub(r"\s+", " ", text)
     namespaces = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
     assert set(re.findall(r"https?://[^\s\"'<)]+", page)) <= namespaces
