@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from joslim import search
 from joslim.costs import Cost
+from joslim.data.decoding import decode, to_tensor
 from joslim.supernet.network import SlimmableNetwork
 from joslim.supernet.private import statistics
 from joslim.supernet.storage import save_supernet
@@ -38,7 +38,8 @@ def decoding(params: Params) -> tuple[float, int]:
     assert transform is not None
 
     def read() -> None:
-        transform(pil_to_tensor(Image.open(file).convert("RGB")))
+        picture = decode(Path("noise.jpg"), params.data.channels, "white", file.getvalue())
+        transform(to_tensor(picture.image))
 
     return 1 / cpu_seconds(read, 25), len(file.getvalue())
 

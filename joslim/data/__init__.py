@@ -1,10 +1,13 @@
 """Images: where they come from, how they are split, and how batches are drawn."""
 
+from joslim.data.appearance import is_colour
 from joslim.data.augmentation import Augmentation
 from joslim.data.batches import TrainingStream
 from joslim.data.dataset import Dataset
 from joslim.data.file_images import FileImages, Images
+from joslim.data.listing import list_files
 from joslim.data.memory_images import ImageSet
+from joslim.data.remarks import Remark
 from joslim.data.sources import classes, read
 from joslim.data.splits import Splits, split
 
@@ -14,9 +17,12 @@ __all__ = [
     "FileImages",
     "ImageSet",
     "Images",
+    "Remark",
     "Splits",
     "TrainingStream",
     "classes",
+    "is_colour",
+    "list_files",
     "read",
     "split",
 ]

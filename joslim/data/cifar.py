@@ -8,7 +8,9 @@ import torch
 from torchvision.transforms.v2.functional import resize, rgb_to_grayscale
 
 from joslim.data.dataset import Dataset
+from joslim.data.file_content import content_of
 from joslim.data.memory_images import ImageSet
+from joslim.data.names import check_class_names
 from joslim.errors import DataError
 
 SIZE = 32
@@ -58,6 +60,7 @@ def cifar_classes(source: str, path: Path | None) -> tuple[str, ...]:
     names = tuple(_content(file, version).decode(errors="replace").split())
     if len(names) != version.num_classes:
         raise DataError(f"{file} holds {len(names)} names; expected {version.num_classes}")
+    check_class_names(names, file)
     return names
 
 
@@ -116,10 +119,9 @@ def _read(files: list[Path], version: _Version, channels: int, image_size: int) 
 
 def _content(file: Path, version: _Version) -> bytes:
     try:
-        return file.read_bytes()
-    except OSError as error:
+        return content_of(file)
+    except DataError as error:
         raise DataError(
-            f"{file} cannot be read: {error.strerror}; unpack {version.archive} and "
-            "give the path of its folder (the binary version; Python's is a pickle, which is not "
-            "loaded)"
+            f"{error}; unpack {version.archive} and give the path of its folder (the binary "
+            "version; Python's is a pickle, which is not loaded)"
         ) from error

@@ -1,21 +1,20 @@
 """A labelled set of images that stay in their files until they are needed."""
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
-from joslim.data.decoding import decode, square
+from joslim.data.decoding import Picture, decode, square, to_tensor
+from joslim.data.file_content import content_of, opened
 from joslim.data.memory import fit_in_memory
 from joslim.data.memory_images import ImageSet, unit_range
+from joslim.data.names import printable
 from joslim.data.workers import prefetched
 from joslim.errors import DataError
 
@@ -37,6 +36,7 @@ class FileImages:
         image_size: Height and width in pixels.
         spans: First byte and number of bytes of each image inside of its file, int64 ``(n, 2)``;
             None: each file is one image.
+        background: The colour under transparent pixels.
     """
 
     root: Path
@@ -46,6 +46,7 @@ class FileImages:
     channels: int
     image_size: int
     spans: np.ndarray | None = None
+    background: str = "white"
 
     suffix = ".json"
     """Of the files that `save` writes."""
@@ -56,14 +57,12 @@ class FileImages:
     def subset(self, indices: Tensor | slice) -> "FileImages":
         """The images at ``indices``."""
         chosen = indices if isinstance(indices, slice) else indices.numpy()
-        return FileImages(
-            self.root,
-            self.names[chosen],
-            self.digests[chosen],
-            self.labels[indices],
-            self.channels,
-            self.image_size,
-            None if self.spans is None else self.spans[chosen],
+        return replace(
+            self,
+            names=self.names[chosen],
+            digests=self.digests[chosen],
+            labels=self.labels[indices],
+            spans=None if self.spans is None else self.spans[chosen],
         )
 
     def squares(self, indices: Tensor) -> Tensor:
@@ -72,7 +71,9 @@ class FileImages:
         Raises:
             DataError: If a file is missing or damaged, with its name.
         """
-        return torch.stack([square(self.decode(i), self.image_size) for i in indices.tolist()])
+        return torch.stack(
+            [square(self.decode(i).image, self.image_size) for i in indices.tolist()]
+        )
 
     def originals(self, indices: Tensor) -> Iterator[Tensor]:
         """The images at ``indices`` in their own sizes, uint8 ``(channels, height, width)`` each.
@@ -80,7 +81,7 @@ class FileImages:
         Raises:
             DataError: If a file is missing or damaged, with its name.
         """
-        return (pil_to_tensor(self.decode(i)) for i in indices.tolist())
+        return (to_tensor(self.decode(i).image) for i in indices.tolist())
 
     def content(self, index: int) -> bytes:
         """The bytes of one image as they are encoded in its file.
@@ -89,24 +90,32 @@ class FileImages:
             DataError: If its file is missing or ends before the image does, with its name.
         """
         name = str(self.names[index])
-        try:
-            if self.spans is None:
-                return (self.root / name).read_bytes()
-            first, length = self.spans[index].tolist()
-            with (self.root / name.partition("/")[0]).open("rb") as file:
-                file.seek(first)
-                content = file.read(length)
-        except OSError as error:
-            raise DataError(f"{self.root / name}: {error}") from error
+        if self.spans is None:
+            return content_of(self.root / name)
+        first, length = self.spans[index].tolist()
+        with opened(self.root / name.partition("/")[0]) as file:
+            file.seek(first)
+            content = file.read(length)
         if len(content) < length:
             raise DataError(
-                f"{self.root / name}: its file holds {len(content)} of its {length} bytes"
+                f"{printable(self.root / name)}: its file holds {len(content)} of its {length} "
+                "bytes"
             )
         return content
 
-    def decode(self, index: int) -> Image.Image:
-        """The image at its own size, grey or RGB by ``channels``; raises as `content` does."""
-        return decode(self.root / self.names[index], self.channels, io.BytesIO(self.content(index)))
+    def decode(self, index: int, content: bytes | None = None) -> Picture:
+        """The image at its own size, grey or RGB by ``channels``; raises as `content` does.
+
+        Args:
+            index: Of the image.
+            content: Its bytes, if they have been read already.
+        """
+        return decode(
+            self.root / str(self.names[index]),
+            self.channels,
+            self.background,
+            self.content(index) if content is None else content,
+        )
 
     def in_memory(self) -> ImageSet:
         """An image set in memory with all images decoded.
@@ -142,7 +151,8 @@ class FileImages:
 
     def digest(self) -> str:
         """SHA-256 of the images' names, encoded bytes and labels."""
-        content = hashlib.sha256("\n".join([*self.names, *self.digests]).encode())
+        text = "\n".join([*self.names, *self.digests])
+        content = hashlib.sha256(text.encode(errors="surrogateescape"))
         content.update(self.labels.contiguous().numpy().tobytes())
         return content.hexdigest()
 
@@ -156,6 +166,7 @@ class FileImages:
             "digests": self.digests.tolist(),
             "labels": self.labels.tolist(),
             "spans": None if self.spans is None else self.spans.tolist(),
+            "background": self.background,
         }
         path.write_text(json.dumps(content, indent=0) + "\n")
 
@@ -176,6 +187,7 @@ class FileImages:
                 content["channels"],
                 content["image_size"],
                 None if content["spans"] is None else np.array(content["spans"]),
+                content["background"],
             )
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"{path} cannot be read: {error}") from error

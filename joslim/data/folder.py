@@ -1,31 +1,44 @@
 """A folder of images per class, in memory if they fit, else left in their files."""
 
-from collections.abc import Sequence
-from pathlib import Path
+import re
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from joslim.data.dataset import Dataset
+from joslim.data.decoding import ENDINGS
 from joslim.data.file_images import FileImages
-from joslim.data.validation import read_checked
+from joslim.data.layout import Layout, find_layout
+from joslim.data.listing import Entry, Kind, list_files
+from joslim.data.names import printable
+from joslim.data.remarks import Remark, collected
+from joslim.data.validation import Track, read_checked, silently
 from joslim.errors import DataError
+
+FOLLOWED = "links to folders, followed"
+PASSED_OVER = {
+    Kind.HIDDEN: "hidden files or folders, passed over",
+    Kind.REPEATED_FOLDER: "links to folders that are read elsewhere, passed over",
+    Kind.DEAD_LINK: "links to nothing, passed over",
+    Kind.NO_FILE: "pipes, sockets or devices, passed over",
+}
+OUTSIDE = "files outside of the class folders, passed over"
 
 
 def folder_classes(path: Path) -> tuple[str, ...]:
-    """Class names of a folder of images per class; ``path/train`` is looked into if it exists."""
-    root = path / "train" if (path / "train").is_dir() else path
-    if not root.is_dir():
-        raise DataError(f"{root} is not a folder; expected a folder of images per class")
-    classes = tuple(sorted(entry.name for entry in root.iterdir() if entry.is_dir()))
-    if len(classes) < 2:
-        raise DataError(f"{root} holds class folders: {len(classes)}; expected at least 2")
-    return classes
+    """Class names of a folder of images per class.
+
+    Raises:
+        DataError: If it is laid out in another way.
+    """
+    return find_layout(path).classes
 
 
-def read_folder(path: Path, channels: int, image_size: int) -> Dataset:
-    """Read ``path/CLASS/…``, or ``path/train/CLASS/…`` and, if it exists, ``path/test/CLASS/…``.
+def read_folder(
+    path: Path, channels: int, image_size: int, background: str, track: Track = silently
+) -> Dataset:
+    """Read ``path/CLASS/…``, or ``path/train/CLASS/…`` with ``path/test/CLASS/…``.
 
     Every file is decoded once. The images are kept in memory if together they take no more than
     `joslim.data.memory.MEMORY_LIMIT`.
@@ -33,30 +46,76 @@ def read_folder(path: Path, channels: int, image_size: int) -> Dataset:
     Raises:
         DataError: If files are damaged, with their names; if a class has no images.
     """
-    classes = folder_classes(path)
-    has_train = (path / "train").is_dir()
-    roots = [path / "train" if has_train else path]
-    if has_train and (path / "test").is_dir():
-        roots.append(path / "test")
-        if folder_classes(path / "test") != classes:
-            raise DataError(f"{path / 'test'} and {path / 'train'} hold different class folders")
-    found = [_list(root, classes, channels, image_size) for root in roots]
-    train, *rest = read_checked(found)
-    return Dataset(classes, train, rest[0] if rest else None)
-
-
-def _list(root: Path, classes: Sequence[str], channels: int, image_size: int) -> FileImages:
-    """All images under ``root``, not yet read."""
-    files = [
-        (str(file.relative_to(root)), label)
-        for label, name in enumerate(classes)
-        for file in sorted((root / name).rglob("*"))
-        if file.suffix.lower() in IMG_EXTENSIONS
+    layout = find_layout(path)
+    found, noticed = _sort(path, layout)
+    sets = {
+        split: _images(root, found[split], layout.classes, channels, image_size, background)
+        for split, root in layout.splits.items()
+    }
+    own = [
+        Remark(f"images in a folder of the split {split}", len(sets[split]), printable(root.name))
+        for split, root in layout.splits.items()
+        if root != path
     ]
-    labels = torch.tensor([label for _, label in files], dtype=torch.int64)
+    images, changes = read_checked(sets, track)
+    remarks = (*own, *collected(noticed), *changes)
+    return Dataset(layout.classes, images["train"], images.get("test"), images.get("val"), remarks)
+
+
+def _sort(path: Path, layout: Layout) -> tuple[dict[str, list[str]], list[tuple[str, str]]]:
+    """Names of images by split, relative to its folder, and what else was noticed, and where."""
+    prefixes = {
+        split: "" if root == path else f"{root.name}/" for split, root in layout.splits.items()
+    }
+    classes = set(layout.classes)
+    images: dict[str, list[str]] = {split: [] for split in prefixes}
+    noticed = []
+    for entry in list_files(path):
+        split = next((s for s, prefix in prefixes.items() if entry.name.startswith(prefix)), "")
+        name = entry.name.removeprefix(prefixes.get(split, ""))
+        label, _, inner = name.partition("/")
+        is_image = PurePosixPath(name).suffix.lower() in ENDINGS
+        shown = printable(entry.name)
+        if entry.kind is Kind.LINKED_FOLDER:
+            noticed.append((FOLLOWED, shown))
+        elif entry.kind in (Kind.HIDDEN, Kind.REPEATED_FOLDER):
+            noticed.append((PASSED_OVER[entry.kind], shown))
+        elif not split or label not in classes or not inner:
+            noticed.append((OUTSIDE, shown))
+        elif is_image:
+            images[split].append(name)
+        else:
+            noticed.append((_reason(entry), shown))
+    return images, noticed
+
+
+def _reason(entry: Entry) -> str:
+    """Why something in a class folder, that is not called as an image, is passed over."""
+    if entry.kind is not Kind.FILE:
+        return PASSED_OVER[entry.kind]
+    ending = PurePosixPath(entry.name).suffix.lower()
+    kind = f"ending in {ending}" if re.fullmatch(r"\.[a-z0-9]{1,5}", ending) else "of other endings"
+    return f"files {kind}, passed over"
+
+
+def _images(
+    root: Path,
+    names: list[str],
+    classes: tuple[str, ...],
+    channels: int,
+    image_size: int,
+    background: str,
+) -> FileImages:
+    """Of one split, not yet read."""
+    label_of = {name: label for label, name in enumerate(classes)}
+    labels = torch.tensor([label_of[name.partition("/")[0]] for name in names], dtype=torch.int64)
     counts = labels.bincount(minlength=len(classes))
     if (counts == 0).any():
         empty = ", ".join(str(root / classes[i]) for i in (counts == 0).nonzero().flatten())
-        raise DataError(f"no images in {empty}; known endings: {', '.join(IMG_EXTENSIONS)}")
-    names = np.array([name for name, _ in files])
-    return FileImages(root, names, np.empty(0), labels, channels, image_size)
+        raise DataError(
+            f"no images in {empty}; known endings: {', '.join(ENDINGS)}. A folder that is linked "
+            "to from several places is read at the first"
+        )
+    return FileImages(
+        root, np.array(names), np.empty(0), labels, channels, image_size, background=background
+    )

@@ -14,11 +14,13 @@ from torch import Tensor
 from torchvision.datasets import FashionMNIST
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
+from joslim.data.appearance import is_colour
 from joslim.data.cifar import CIFAR, cifar_classes, read_cifar
 from joslim.data.dataset import Dataset
 from joslim.data.folder import folder_classes, read_folder
 from joslim.data.memory_images import ImageSet
 from joslim.data.shards import read_shards, shard_classes
+from joslim.data.validation import Track, silently
 from joslim.errors import DataError
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -30,7 +32,14 @@ FASHION_MNIST_CLASSES = tuple(FashionMNIST.classes)
 
 
 def read(
-    source: str, path: Path | None, *, channels: int, image_size: int, download: Path
+    source: str,
+    path: Path | None,
+    *,
+    channels: int,
+    image_size: int,
+    download: Path,
+    background: str = "white",
+    track: Track = silently,
 ) -> Dataset:
     """Read a dataset; images of a large folder, or of large shards, stay in their files.
 
@@ -41,14 +50,19 @@ def read(
         channels: 1 for grey images, 3 for colour.
         image_size: Height and width in pixels; images of other sizes are resized.
         download: Folder for downloaded files.
+        background: The colour that transparent pixels are laid on, by name or as ``#rrggbb``.
+        track: Is given the results of reading image after image as they come, to show how far it
+            is.
 
     Raises:
-        DataError: If a file is missing or damaged, with its name.
+        DataError: If ``background`` is no colour; if a file is missing or damaged, with its name.
     """
+    if not is_colour(background):
+        raise DataError(f"background is '{background}'; expected a colour, as white or '#ffffff'")
     if source == "folder":
-        return read_folder(_given(source, path), channels, image_size)
+        return read_folder(_given(source, path), channels, image_size, background, track)
     if source == "shards":
-        return read_shards(_given(source, path), channels, image_size)
+        return read_shards(_given(source, path), channels, image_size, background, track)
     if source in CIFAR:
         return read_cifar(source, path, channels, image_size)
     return _read_fashion_mnist(path, channels, image_size, download)
@@ -92,14 +106,11 @@ def _read_fashion_mnist(
                 f"Fashion-MNIST cannot be downloaded ({error}); install Debian's package "
                 "dataset-fashion-mnist, or give the path of a folder with its four files"
             ) from error
-    train, test = (_read_idx(path, *FASHION_MNIST_FILES[name]) for name in ("train", "test"))
-    return Dataset(
-        FASHION_MNIST_CLASSES,
-        *(
-            ImageSet(_resize(images[:, None], channels, image_size), labels)
-            for images, labels in (train, test)
-        ),
+    train, test = (
+        ImageSet(_resize(images[:, None], channels, image_size), labels)
+        for images, labels in (_read_idx(path, *FASHION_MNIST_FILES[n]) for n in ("train", "test"))
     )
+    return Dataset(FASHION_MNIST_CLASSES, train, test)
 
 
 def _read_idx(path: Path, image_name: str, label_name: str) -> tuple[Tensor, Tensor]:

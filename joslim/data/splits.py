@@ -27,8 +27,9 @@ def split(dataset: Dataset, *, val_fraction: float, test_fraction: float, seed: 
     """Split a dataset, each class in the same proportion.
 
     Args:
-        dataset: Its own test set is kept as it is.
-        val_fraction: Share of the training images that becomes ``val``, in (0, 1).
+        dataset: Its own test set, and its own ``val`` set, are kept as they are.
+        val_fraction: Share of the training images that becomes ``val`` if the dataset has no such
+            set, in (0, 1).
         test_fraction: Share that becomes ``test`` if the dataset has no test set, in (0, 1).
         seed: The same seed gives the same splits.
 
@@ -37,12 +38,15 @@ def split(dataset: Dataset, *, val_fraction: float, test_fraction: float, seed: 
     """
     generator = torch.Generator().manual_seed(seed)
     labels = dataset.train.labels
-    train, test = torch.randperm(len(labels), generator=generator), dataset.test
+    train = torch.randperm(len(labels), generator=generator)
+    test, val = dataset.test, dataset.val
     if test is None:
         train, held_out = _divide(train, labels, test_fraction, "test", dataset.classes)
         test = dataset.train.subset(held_out)
-    train, val = _divide(train, labels, val_fraction, "val", dataset.classes)
-    return Splits(dataset.train.subset(train), dataset.train.subset(val), test)
+    if val is None:
+        train, held_out = _divide(train, labels, val_fraction, "val", dataset.classes)
+        val = dataset.train.subset(held_out)
+    return Splits(dataset.train.subset(train), val, test)
 
 
 def _divide(

@@ -1,6 +1,7 @@
 """Work on images ahead of its use, in worker processes."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
@@ -37,6 +38,7 @@ def prefetched(make: Callable[[Key], Item], keys: Iterable[Key]) -> Iterator[Ite
         collate_fn=_as_it_is,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),
+        worker_init_fn=_without_pillows_warnings,
     )
     for item in items:
         if isinstance(item, DataError):
@@ -65,3 +67,8 @@ class _Made(Dataset[Item | DataError], Generic[Key, Item]):
 
 def _as_it_is(item: Item) -> Item:
     return item
+
+
+def _without_pillows_warnings(worker: int) -> None:
+    """They were told of when the images were checked, with names."""
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")

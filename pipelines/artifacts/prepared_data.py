@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from joslim.data import FileImages, Images, ImageSet
+from joslim.data import FileImages, Images, ImageSet, Remark
 from joslim.errors import DataError
 from pipelines.artifacts.files import read
 from pipelines.settings import paths
@@ -23,6 +23,7 @@ class DataInfo:
         digest: SHA-256 over the images (in memory their pixels, else names and contents of their
             files) and labels of all splits.
         settings: What of ``params.yaml`` it was made by, as `data_settings`.
+        remarks: What reading the images passed over or changed.
     """
 
     name: str
@@ -31,6 +32,7 @@ class DataInfo:
     std: tuple[float, ...]
     digest: str
     settings: dict[str, Any]
+    remarks: tuple[Remark, ...] = ()
 
     @classmethod
     def load(cls) -> "DataInfo":
@@ -63,6 +65,7 @@ class DataInfo:
             std=tuple(content["std"]),
             digest=content["digest"],
             settings=content["settings"],
+            remarks=tuple(Remark(**remark) for remark in content["remarks"]),
         )
 
 

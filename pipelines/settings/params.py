@@ -33,6 +33,18 @@ class DataParams(_Section):
     image_size: int = Field(ge=8)
     val_fraction: float = Field(gt=0, le=0.5)
     test_fraction: float = Field(gt=0, le=0.5)
+    background: str = "white"
+    """The colour that transparent pixels are laid on, by name or as ``#rrggbb``."""
+
+    @field_validator("background", mode="before")
+    @classmethod
+    def _is_colour(cls, background: object) -> object:
+        if not isinstance(background, str) or not data.is_colour(background):
+            raise ValueError(
+                f"data.background is {background!r}; expected a colour, as white, or in quotes as "
+                "'#ffffff'"
+            )
+        return background
 
     def classes(self) -> tuple[str, ...]:
         """Class names, known without reading an image."""

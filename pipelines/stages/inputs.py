@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from joslim import data
+from joslim.data.listing import Kind
 from pipelines.settings import paths
 from pipelines.settings.loading import load_params
 from pipelines.settings.params import Params
@@ -26,15 +28,12 @@ def main() -> None:
 
 
 def images(params: Params) -> dict[str, Any]:
-    """The files under ``data.path``: how many, and a digest of names, sizes and times of change."""
-    digest, count = hashlib.sha256(), 0
-    for folder, folders, names in os.walk(params.data.path or os.devnull):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(folder, name)
-            status = path.stat()
-            digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-            count += 1
+    """What is under ``data.path``: how much, and a digest of names, sizes and times of change."""
+    digest, count = hashlib.sha256(str(params.data.path).encode(errors="surrogateescape")), 0
+    for entry in data.list_files(params.data.path) if params.data.path else ():
+        told = f"{entry.name}\0{entry.kind.name}\0{entry.size}\0{entry.changed}\n"
+        digest.update(told.encode(errors="surrogateescape"))
+        count += entry.kind is Kind.FILE
     return {"files": count, "digest": digest.hexdigest()}
 
 

@@ -10,7 +10,8 @@ import torch
 from rich.table import Table
 
 from joslim import data
-from joslim.data import FileImages, Images, Splits
+from joslim.data import Dataset, FileImages, Images, Splits
+from joslim.data.decoding import IS_LONG
 from joslim.data.memory import MEMORY_LIMIT, decoded_bytes
 from pipelines import tracking
 from pipelines.artifacts.prepared_data import DataInfo, data_settings
@@ -19,6 +20,7 @@ from pipelines.settings.loading import load_params
 from pipelines.settings.params import DataParams, Params
 from pipelines.terminal.command import run_command
 from pipelines.terminal.console import console
+from pipelines.terminal.progress import track
 
 SAMPLE = 20_000
 """Training images, of those that stay in their files, whose mean and std are taken."""
@@ -35,6 +37,8 @@ def main() -> None:
             channels=params.data.channels,
             image_size=params.data.image_size,
             download=paths.STATE / "downloads",
+            background=params.data.background,
+            track=track,
         )
         splits = data.split(
             dataset,
@@ -43,10 +47,11 @@ def main() -> None:
             seed=params.seed,
         )
         manifest = _manifest(splits, dataset.classes)
-        info = _info(params, splits, dataset.classes)
+        info = _info(params, splits, dataset)
         _write(splits, manifest, info)
         run.artifact(paths.PREPARED / "manifest.csv")
     _show(manifest, splits.train, params.data)
+    _show_remarks(dataset, params.data)
 
 
 def _manifest(splits: Splits, classes: tuple[str, ...]) -> pd.DataFrame:
@@ -59,7 +64,7 @@ def _manifest(splits: Splits, classes: tuple[str, ...]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["split", "class", "count", "digest"])
 
 
-def _info(params: Params, splits: Splits, classes: tuple[str, ...]) -> DataInfo:
+def _info(params: Params, splits: Splits, dataset: Dataset) -> DataInfo:
     source, path = params.data.source, params.data.path
     train = splits.train
     sample = train.subset(slice(SAMPLE)) if isinstance(train, FileImages) else train
@@ -75,11 +80,12 @@ def _info(params: Params, splits: Splits, classes: tuple[str, ...]) -> DataInfo:
     digests = "".join(images.digest() for _, images in splits.items())
     return DataInfo(
         name=source if path is None or path.name == "" else path.name,
-        classes=classes,
+        classes=dataset.classes,
         mean=tuple(round(value, 6) for value in mean.tolist()),
         std=tuple(round(value, 6) for value in std.tolist()),
         digest=hashlib.sha256(digests.encode()).hexdigest(),
         settings=data_settings(params),
+        remarks=dataset.remarks,
     )
 
 
@@ -108,6 +114,20 @@ def _show(manifest: pd.DataFrame, train: Images, params: DataParams) -> None:
         f"images {'stay in their files' if is_left else 'are kept in memory'}: decoded they take "
         f"{size / 2**30:.2f} GiB (limit: {MEMORY_LIMIT / 2**30:g} GiB)"
     )
+
+
+def _show_remarks(dataset: Dataset, params: DataParams) -> None:
+    """Where splits come from, what was passed over or changed; in lines that a log keeps whole."""
+    for split, own, share in (
+        ("val", dataset.val, f"{params.val_fraction:g} of the images to train on"),
+        ("test", dataset.test, f"{params.test_fraction:g} of all images"),
+    ):
+        origin = share if own is None else "the source's own"
+        console.print(f"{split} is {origin}", markup=False, soft_wrap=True)
+    for remark in dataset.remarks:
+        mark = "warning: " if remark.what == IS_LONG else ""
+        text = f"{mark}{remark.what}: {remark.count:,} (as {remark.example})"
+        console.print(text, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

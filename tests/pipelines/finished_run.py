@@ -11,6 +11,7 @@ import torch
 
 from joslim import costs, pareto
 from joslim.budgets import parse_limits
+from joslim.data import Remark
 from joslim.supernet.spec import NetworkSpec
 from pipelines.settings import paths
 
@@ -18,6 +19,10 @@ FASHION = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
     "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
+REMARKS = (
+    Remark("files ending in .heic, passed over", 1_204, "Coat/IMG_0017.heic"),
+    Remark("images turned upright, as their EXIF data says", 31, "Bag/<2>.jpg"),
+)
 BUDGETS: dict[str, dict[str, object]] = {
     "tiny": {"macs": "25%"},
     "small": {"macs": "50%"},
@@ -124,7 +129,8 @@ def _best(front: pd.DataFrame, limits: dict[str, object], full: dict[str, float]
 
 def _write_data(root: Path, classes: Sequence[str], rng: np.random.Generator) -> None:
     info = {"name": "fashion-mnist", "classes": list(classes), "mean": [0.286], "std": [0.353]}
-    _json(root / paths.PREPARED / "dataset.json", {**info, "digest": "3f" * 32, "settings": {}})
+    info |= {"digest": "3f" * 32, "settings": {}, "remarks": [asdict(r) for r in REMARKS]}
+    _json(root / paths.PREPARED / "dataset.json", info)
     rows = [
         (split, name, int(count + rng.integers(0, 30)), "ab" * 32)
         for split, count in (("train", 5400), ("val", 600), ("test", 1000))

@@ -76,7 +76,7 @@ def test_damaged_images_are_listed(tmp_path: Path):
     folder = write_folder(tmp_path / "pets", {"cat": 3, "dog": 3})
     (folder / "cat/1.png").write_bytes(b"junk")
     (folder / "dog/0.png").write_bytes((folder / "dog/0.png").read_bytes()[:300])
-    with pytest.raises(DataError, match=r"(?s)2 damaged images;.*cat/1.png.*dog/0.png"):
+    with pytest.raises(DataError, match=r"(?s)2 images cannot be read;.*cat/1.png.*dog/0.png"):
         data.read("folder", folder, channels=3, image_size=16, download=tmp_path)
 
 

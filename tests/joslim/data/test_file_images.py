@@ -206,7 +206,7 @@ def test_all_damaged_files_are_listed(tmp_path: Path):
             image.save(tmp_path / name / f"{i}.jpg")
     (tmp_path / "a/1.jpg").write_bytes(b"junk")
     (tmp_path / "b/0.jpg").write_bytes((tmp_path / "b/0.jpg").read_bytes()[:-200])
-    with pytest.raises(DataError, match=r"(?s)2 damaged images;.*a/1.jpg.*b/0.jpg"):
+    with pytest.raises(DataError, match=r"(?s)2 images cannot be read;.*a/1.jpg.*b/0.jpg"):
         read_files(tmp_path)
 
 

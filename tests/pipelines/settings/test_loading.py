@@ -119,6 +119,12 @@ def test_a_training_that_states_nothing_is_that_of_params_yaml(file: Path) -> No
         ),
         ("tune", {"weight_decay": [0, 1]}, "tune.weight_decay starts at 0; expected more than 0"),
         ("execution", {"checkpoint_minutes": 0}, "execution.checkpoint_minutes is 0; input should"),
+        ("data", {"background": None}, "data.background is None; expected a colour, as white, or"),
+        (
+            "data",
+            {"background": "snow!"},
+            "data.background is 'snow!'; expected a colour, as white",
+        ),
     ],
 )
 def test_values_that_do_not_go_are_refused_by_key(
@@ -127,6 +133,14 @@ def test_values_that_do_not_go_are_refused_by_key(
     with pytest.raises(ConfigError) as caught:
         read_params(write(file, section, **values))
     assert str(caught.value).startswith(f"{file}: {message}")
+
+
+def test_a_background_that_is_not_given_is_white(file: Path) -> None:
+    settings = yaml.safe_load(TEXT)
+    del settings["data"]["background"]
+    file.write_text(yaml.safe_dump(settings))
+    assert read_params(file).data.background == "white"
+    assert read_params(write(file, "data", background="#a0b0c0")).data.background == "#a0b0c0"
 
 
 def test_lighting_of_grey_images_is_refused(file: Path) -> None:

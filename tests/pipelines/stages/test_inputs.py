@@ -36,6 +36,33 @@ def test_an_image_that_comes_goes_or_changes_is_noticed(tmp_path: Path):
     assert inputs.images(params()) == inputs.images(params(data={"path": None}))
 
 
+def test_what_the_reader_follows_is_watched(tmp_path: Path):
+    """Links to folders, around in a circle too; names that are not UTF-8; and no pipe is opened."""
+    root, more = tmp_path / "images", tmp_path / "more"
+    for folder in (root / "cat", more):
+        folder.mkdir(parents=True)
+        (folder / os.fsdecode(b"\xff.png")).write_bytes(b"a picture")
+    os.mkfifo(root / "cat/pipe.png")
+    (root / "cat/gone.png").symlink_to("gone")
+    (root / "cat/around").symlink_to(root)
+    chosen = params(data={"source": "folder", "path": str(root)})
+    states = [inputs.images(chosen)]
+    (root / "cat/more").symlink_to(more)
+    states.append(inputs.images(chosen))
+    (more / os.fsdecode(b"\xff.png")).write_bytes(b"another picture")
+    states.append(inputs.images(chosen))
+    assert [state["files"] for state in states] == [1, 2, 2]
+    assert len({state["digest"] for state in states}) == 3
+
+
+def test_what_the_reader_passes_over_as_hidden_is_not_watched(tmp_path: Path):
+    (tmp_path / "cat/.ipynb_checkpoints").mkdir(parents=True)
+    chosen = params(data={"source": "folder", "path": str(tmp_path)})
+    first = inputs.images(chosen)
+    (tmp_path / "cat/.ipynb_checkpoints/1.png").touch()
+    assert inputs.images(chosen) == first
+
+
 def test_a_shard_that_changes_is_noticed(tmp_path: Path):
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
     (tmp_path / "train-000000.tar").write_bytes(b"images")

@@ -112,7 +112,7 @@ def test_damaged_images_are_listed_before_anything_is_written(
     content = file.read_bytes()
     file.write_bytes(content[:200])
     try:
-        with pytest.raises(DataError, match=r"1 damaged image;.*\n.*dark/3.png"):
+        with pytest.raises(DataError, match=r"1 image cannot be read;.*\n.*dark/3.png"):
             prepare.main()
     finally:
         file.write_bytes(content)

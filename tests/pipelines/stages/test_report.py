@@ -75,6 +75,7 @@ def test_the_page_tells_the_run_and_needs_no_network(write: Write) -> None:
     assert "1,680" in text
     assert "0.6845" in text
     assert "mlflow ui --backend-store-uri sqlite:///mlflow.db" in text
+    assert re.search(r"1,204\s+files ending in .heic, passed over\s+Coat/IMG_0017.heic", text)
     assert "resnet8-half on fashion-mnist" in re.sub(r"\s+", " ", text)
     namespaces = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
     assert set(re.findall(r"https?://[^\s\"'<)]+", page)) <= namespaces
@@ -99,6 +100,7 @@ def test_names_from_outside_are_escaped(write: Write) -> None:
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "a &amp; b" in page
+    assert "Bag/&lt;2&gt;.jpg" in page
     assert '<th scope="row">None</th>' in page
 
 
