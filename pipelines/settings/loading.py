@@ -137,7 +137,8 @@ def _check_network(params: Params, path: Path) -> None:
         key = "" if text.startswith("data.path") else "data.path: "
         raise ConfigError(f"{path}: {key}{text}") from error
     try:
-        network = params.network_spec(len(classes)).build(params.network.weights)
+        spec = params.network_spec(len(classes))
+        network = spec.build(params.network.weights, allow=params.network.own_code)
         image = torch.zeros(2, params.data.channels, *(params.data.image_size,) * 2)
         private_parameters(network.model, params.finetune.private, image)
     except JoslimError as error:

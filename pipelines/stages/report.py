@@ -186,7 +186,7 @@ def _pictures(inputs: Inputs) -> dict[str, Any]:
     objective = inputs.search["objective"]
     full_cost = inputs.full["objective"]
     marks = [model.mark(objective, inputs.front, full_cost) for model in inputs.models]
-    groups = inputs.spec.build().space.groups
+    groups = inputs.spec.build(allow=inputs.params.network.own_code).space.groups
     return {
         "front": _responsive(
             partial(draw_front, inputs.front, inputs.candidates, objective, marks),
