@@ -38,7 +38,7 @@ def read_params(path: Path = paths.PARAMS) -> Params:
     """Read ``params.yaml`` and check every value by itself."""
     try:
         content = yaml.load(path.read_text(), _Loader)
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     if content is None:
         sections = ", ".join(Params.model_fields)
