@@ -13,6 +13,7 @@ import joslim
 from pipelines import tracking
 from pipelines.registry import served
 from pipelines.registry.lookup import SLIMMABLE, Entry
+from pipelines.registry.records import RegistryError
 from pipelines.registry.submissions import Submission
 from pipelines.settings import paths
 from pipelines.settings.own_code import own_code
@@ -84,13 +85,21 @@ def _log_code(
 
 
 def download(entry: Entry) -> Path:
-    """The files of a version, on this machine; of a slice those of its slimmable network."""
+    """The files of a version, on this machine; of a slice those of its slimmable network.
+
+    Raises:
+        RegistryError: If MLflow cannot bring them.
+    """
     tracking.configure()
     import mlflow
+    from mlflow.exceptions import MlflowException
 
     slimmable = entry.logged.tags.get(SLIMMABLE)
     source = f"models:/{slimmable}" if slimmable else entry.uri
-    return Path(mlflow.artifacts.download_artifacts(source))
+    try:
+        return Path(mlflow.artifacts.download_artifacts(source))
+    except (MlflowException, OSError) as error:
+        raise RegistryError(f"the files of {source} cannot be had: {error}") from error
 
 
 def load_network(folder: Path) -> "SlimmableModel":
