@@ -57,8 +57,8 @@ def describe(
     head = (
         f"One **{_plain(spec['network'])}**, trained once on **{_plain(dataset)}**: a version "
         f"with all weights, `{name}@{SLIMMABLE}`, one for every width configuration of its front, "
-        f"and one for every budget. `joslim lookup --model {name} --budget macs=50%` names the best one "
-        "within a budget.\n\n"
+        f"and one for every budget. `joslim lookup --model {name} --budget macs=50%` names the "
+        "best one within a budget.\n\n"
         f"Takes float32 images in [0, 1] of shape N×{image}; gives {len(classes)} logits: "
         f"{', '.join(map(_plain, classes))}. Latencies are of one image on "
         f"{_plain(latency_device)}.\n\n"
