@@ -1,5 +1,6 @@
 """Budgets as people write them: ``macs=12M``, ``memory=4MiB``, ``latency=5ms``, ``params=50%``."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -130,7 +131,10 @@ def parse_limit(name: str, value: object) -> Limit:
         BudgetError: If the quantity, the number or the unit is not understood, or not positive.
     """
     limited = quantity(name)
-    text = str(value).strip()
+    try:
+        text = str(value).strip()
+    except ValueError as error:  # Python writes no number of so many digits
+        raise BudgetError(f"budget {name} is a number of too many digits") from error
     match = _NUMBER.fullmatch(text)
     units = {unit.lower(): factor for unit, factor in limited.units.items()}
     if isinstance(value, bool) or not match or match[2].lower() not in {*units, "%"}:
@@ -140,11 +144,12 @@ def parse_limit(name: str, value: object) -> Limit:
             f"budget {name} is {text!r}; expected {bare} with one of the units {allowed}, "
             f"or a percentage of the full network (for example {limited.example} or 50%)"
         )
-    amount, unit = float(match[1]), match[2].lower()
-    if amount <= 0 or (unit == "%" and amount > 100):
-        allowed = "more than 0% and at most 100%" if unit == "%" else "more than 0"
+    unit = match[2].lower()
+    amount = float(match[1]) * units.get(unit, 1.0)
+    if not 0 < amount < math.inf or (unit == "%" and amount > 100):
+        allowed = "more than 0% and at most 100%" if unit == "%" else "more than 0, and finite"
         raise BudgetError(f"budget {name} is {text!r}; expected {allowed}")
-    return Limit(limited, amount if unit == "%" else amount * units[unit], unit == "%", text)
+    return Limit(limited, amount, unit == "%", text)
 
 
 def parse_limits(limits: Mapping[str, object]) -> Budget:

@@ -50,7 +50,7 @@ def make_strategy(params: Params, network: SlimmableNetwork) -> Strategy:
 def make_trainer(params: Params, spec: NetworkSpec) -> Trainer:
     """A supernet with fresh weights, its search and the prepared data, ready to run."""
     torch.manual_seed(params.seed)
-    network = spec.build(params.network.weights)
+    network = spec.build(params.network.weights, allow=params.network.own_code)
     if params.network.weights is not None:
         network.sort_channels_()
     use_suitable_threads(network, params.training.batch_size)

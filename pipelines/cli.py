@@ -1,7 +1,6 @@
 """The ``joslim`` command: ask the registry for models."""
 
 import json
-import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from itertools import zip_longest
@@ -10,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
@@ -21,6 +19,8 @@ from pipelines.registry.lookup import Entry
 from pipelines.registry.model_card import HEADINGS, cells
 from pipelines.registry.records import connect
 from pipelines.settings import paths
+from pipelines.terminal.console import complain, console
+from pipelines.terminal.printable import one_line
 
 
 class _Commands(TyperGroup):
@@ -30,8 +30,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except JoslimError as error:
-            Console(stderr=True, highlight=False).print("[bold red]error:[/] ", end="")
-            print(error, file=sys.stderr)
+            complain("error", error)
             raise typer.Exit(1) from error
 
 
@@ -81,7 +80,7 @@ def lookup(
         return
     _print(chosen.name, found, budgets=budget)
     for uri in dict.fromkeys(entry.uri for entry in found):
-        print(uri)
+        print(one_line(uri))
 
 
 @app.command()
@@ -133,15 +132,15 @@ def export(
         network = exporter.network(entry)
         if format is Format.ONNX:
             export_onnx(network, output)
-            print(f"{entry.uri} -> {output}; run: python {output}/run.py")
+            print(one_line(f"{entry.uri} -> {output}; run: python {output}/run.py"))
         else:
             export_pt2(network, output)
-            print(f"{entry.uri} -> {output}")
+            print(one_line(f"{entry.uri} -> {output}"))
         return
     entry = registry_lookup.best_within(records, chosen, limits)
     write = exporter.to_onnx if format is Format.ONNX else exporter.to_pt2
     write(exporter.program(entry), output)
-    print(f"{entry.uri} -> {output}")
+    print(one_line(f"{entry.uri} -> {output}"))
 
 
 @app.command()
@@ -171,8 +170,8 @@ def profile(
     table.add_column("milliseconds", justify="right")
     for one in found["configurations"]:
         table.add_row(one["id"], f"{one['latency_ms']:.3f}")
-    Console(highlight=False).print(table, "")
-    print(f"-> {file}")
+    console.print(table, "")
+    print(one_line(f"-> {file}"))
 
 
 def _json(entry: Entry) -> dict[str, Any]:
@@ -183,14 +182,14 @@ def _json(entry: Entry) -> dict[str, Any]:
         "kind": entry.kind,
         "id": entry.id,
         "aliases": list(entry.aliases),
-        "widths": [int(width) for width in entry.logged.tags["widths"].split("-")],
+        "widths": [int(w) for w in entry.logged.tags.get("widths", "").split("-") if w.isdecimal()],
         **entry.numbers,
     }
 
 
 def _print(title: str, entries: Sequence[Entry], budgets: Sequence[str] = ()) -> None:
     table = Table(
-        title=title,
+        title=one_line(title),
         title_justify="left",
         title_style="bold",
         box=SIMPLE_HEAD,
@@ -203,10 +202,10 @@ def _print(title: str, entries: Sequence[Entry], budgets: Sequence[str] = ()) ->
         justify: Literal["left", "right"] = "left" if heading == "version" else "right"
         table.add_column(heading, justify=justify, no_wrap=True)
     for entry, budget in zip_longest(entries, budgets):
-        version = f"{entry.version} {entry.id if entry.kind == 'budget' else ''}"
+        version = f"{entry.version} {one_line(entry.id) if entry.kind == 'budget' else ''}"
         limits = [budget.replace(",", ",\n")] if budgets else []
         table.add_row(*limits, version, *cells(entry.numbers))
-    Console(highlight=False).print(table, "")
+    console.print(table, "")
 
 
 if __name__ == "__main__":

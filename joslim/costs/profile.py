@@ -15,7 +15,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from scipy.optimize import nnls
 
 from joslim.costs.exact import macs
@@ -34,8 +34,8 @@ DENSE = 32.0
 
 class _Measured(BaseModel):
     widths: tuple[int, ...]
-    macs: float
-    latency_ms: float = Field(gt=0)
+    macs: FiniteFloat
+    latency_ms: float = Field(ge=1e-6, le=1e9)
 
 
 class _File(BaseModel):
@@ -73,7 +73,7 @@ class Profile:
         """
         try:
             content = _File.model_validate_json(file.read_text())
-        except (OSError, ValidationError) as error:
+        except (OSError, ValueError) as error:
             raise CheckpointError(f"profile {file} cannot be read: {error}") from error
         measured = {one.widths: one.latency_ms for one in content.configurations}
         if any(len(widths) != len(content.groups) for widths in measured):

@@ -40,6 +40,11 @@ def timm_model(name: str, num_classes: int, in_channels: int, weights: str | Non
     """A model of timm; arguments and errors as of `joslim.networks.create`."""
     timm = _import_timm(name)
     known = timm.list_models()
+    if ":" in name:  # which timm itself would fetch from a hub, or read from a folder
+        raise NetworkError(
+            f"network is 'timm:{name}'; expected a name of timm's own, without a colon: "
+            "timm.list_models() names all"
+        )
     if name not in known:
         raise _no_such("timm", name, known, "timm.list_models() names all")
     options = {"num_classes": num_classes, "in_chans": in_channels}

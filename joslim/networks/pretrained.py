@@ -3,17 +3,19 @@
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
+from textwrap import shorten
 from urllib.error import URLError
 
 import torch
 import torchvision
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from joslim.errors import NetworkError
 
 FILES = (".safetensors", ".pt", ".pth")
+
+_EXPECTED = "expected tensors by name, as of a module's state_dict()"
 
 
 def load_weights_(model: nn.Module, network: str, weights: str) -> None:
@@ -43,6 +45,8 @@ def load_weights_(model: nn.Module, network: str, weights: str) -> None:
             "are missing or of another shape; only the output layer's may be"
         )
     fitting = {name: given[name] for name in own if name in given and name not in other}
+    for name, tensor in fitting.items():
+        _require_numbers(tensor, own[name], f"weights '{weights}': '{name}'")
     model.load_state_dict(fitting, strict=False)
 
 
@@ -50,9 +54,27 @@ def _from_file(path: Path) -> Mapping[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, UnpicklingError) as error:
-        raise NetworkError(f"weights '{path}' cannot be read: {error}") from error
+        given = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # PyTorch's own depends on which byte is wrong
+        reason = shorten(str(error) or type(error).__name__, 300)
+        raise NetworkError(f"weights '{path}' cannot be read: {reason}") from error
+    if not isinstance(given, Mapping):
+        raise NetworkError(f"weights '{path}' is a {type(given).__name__}; {_EXPECTED}")
+    for name, tensor in given.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise NetworkError(
+                f"weights '{path}': {name!r} is a {type(tensor).__name__}; {_EXPECTED}"
+            )
+    return given
+
+
+def _require_numbers(given: Tensor, own: Tensor, what: str) -> None:
+    """Refuse numbers that would be other ones in the network, or that are none."""
+    kinds = given.is_floating_point(), own.is_floating_point()
+    if kinds != (True, True) and given.dtype != own.dtype:
+        raise NetworkError(f"{what} is of {given.dtype}; expected {own.dtype}")
+    if given.is_floating_point() and not given.isfinite().all():
+        raise NetworkError(f"{what} holds numbers that are not finite")
 
 
 def _from_torchvision(network: str, weights: str) -> Mapping[str, Tensor]:

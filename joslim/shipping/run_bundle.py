@@ -10,6 +10,7 @@ each. In a program: ``session = load("macs=50%")``, then
 
 import argparse
 import json
+import math
 import platform
 import re
 import time
@@ -33,6 +34,10 @@ LIMIT = re.compile(
     r"\s*(\w+)(@[a-z][a-z0-9_]*)?\s*=\s*(\d+(?:\.\d*)?(?:e[+-]?\d+)?)\s*([a-z%]*)\s*"
 )
 WARM_UP, REPEATS = 3, 30
+NOT_AS_EXPECTED = (ValueError, TypeError, AttributeError, LookupError, OverflowError)
+"""What Python says of content of another form."""
+MOST_VALUES = 2**26
+"""Numbers that make up an image."""
 
 
 def load(budget: str, folder: Path = HERE) -> Any:
@@ -42,14 +47,12 @@ def load(budget: str, folder: Path = HERE) -> Any:
         budget: As ``macs=50%``, ``macs=2M,memory=400KiB`` or a configuration's id.
         folder: The bundle.
     """
-    import onnxruntime
-
-    return onnxruntime.InferenceSession(folder / choose(budget, folder)["file"])
+    return _session(folder / choose(budget, folder)["file"])
 
 
 def choose(budget: str, folder: Path = HERE) -> dict[str, Any]:
     """The entry of ``bundle.json`` that `load` takes."""
-    bundle = json.loads((folder / "bundle.json").read_text())
+    bundle = read(folder)
     entries: list[dict[str, Any]] = bundle["configurations"]
     for entry in entries:
         if entry["id"] == budget:
@@ -64,6 +67,46 @@ def choose(budget: str, folder: Path = HERE) -> dict[str, Any]:
         least = ", ".join(f"{c} from {min(e.get(c, np.inf) for e in entries):g}" for c in limits)
         raise SystemExit(f"nothing is within {budget}; there is {least}")
     return max(within, key=lambda entry: entry["val_top1"])
+
+
+def read(folder: Path = HERE) -> dict[str, Any]:
+    """The content of ``bundle.json``.
+
+    Raises:
+        SystemExit: If it is missing or damaged.
+    """
+    file = folder / "bundle.json"
+    try:
+        bundle: dict[str, Any] = json.loads(file.read_text())
+        entries, full, shape = bundle["configurations"], bundle["full"], bundle["input_shape"]
+        numbers = [*full.values(), *(entry["val_top1"] for entry in entries)]
+        numbers += [v for e in entries for k, v in e.items() if k not in ("id", "file", "widths")]
+        sizes = [*shape, *(width for entry in entries for width in entry["widths"])]
+        sound = (
+            len(entries) > 0
+            and len(shape) == 3
+            and math.prod(shape) <= MOST_VALUES
+            and all(type(size) is int and size > 0 for size in sizes)
+            and all(type(n) in (int, float) and math.isfinite(n) for n in numbers)
+            and all(isinstance(group, str) for group in bundle["groups"])
+            and all(re.fullmatch(r"\w[\w.:-]*", entry["id"]) for entry in entries)
+            and all(entry["file"] == f"{entry['id']}.onnx" for entry in entries)
+            and all(len(entry["widths"]) == len(bundle["groups"]) for entry in entries)
+        )
+    except (OSError, RecursionError, *NOT_AS_EXPECTED) as error:
+        raise SystemExit(f"{file} cannot be read: {error!r}") from error
+    if not sound:
+        raise SystemExit(f"{file} is damaged: its sizes, numbers or names are no bundle's")
+    return bundle
+
+
+def _session(file: Path, options: Any = None) -> Any:
+    import onnxruntime
+
+    try:
+        return onnxruntime.InferenceSession(file, options)
+    except Exception as error:  # ONNX Runtime's own have no common base
+        raise SystemExit(f"{file} cannot be read: {error}") from error
 
 
 def _limit(text: str, full: dict[str, float]) -> tuple[str, float]:
@@ -89,12 +132,12 @@ def profile(threads: int = 1, folder: Path = HERE) -> dict[str, Any]:
     """
     import onnxruntime
 
-    bundle = json.loads((folder / "bundle.json").read_text())
+    bundle = read(folder)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     image = np.random.default_rng(0).random((1, *bundle["input_shape"]), np.float32)
     entries = bundle["configurations"]
-    sessions = [onnxruntime.InferenceSession(folder / e["file"], options) for e in entries]
+    sessions = [_session(folder / e["file"], options) for e in entries]
     times: list[list[float]] = [[] for _ in sessions]
     for turn in range(WARM_UP + REPEATS):
         for session, taken in zip(sessions, times, strict=True):

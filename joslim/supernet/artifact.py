@@ -7,7 +7,7 @@ has of its own: batch norm's statistics, and parameters that were fine-tuned for
 """
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -18,17 +18,10 @@ from joslim.modes import in_mode
 from joslim.supernet.configurations import read_configurations, write_configurations
 from joslim.supernet.network import SlimmableNetwork
 from joslim.supernet.private import statistics
+from joslim.supernet.saved_spec import SPEC, WEIGHTS, SavedSpec, read_spec
 from joslim.supernet.slimmable_model import Configuration, Slices, SlimmableModel
 from joslim.supernet.spec import NetworkSpec
-from joslim.supernet.storage import (
-    BESIDE_SLIMMABLE,
-    SPEC,
-    WEIGHTS,
-    load_spec,
-    load_subnetwork,
-    read_spec,
-    save_supernet,
-)
+from joslim.supernet.storage import BESIDE_SLIMMABLE, read_subnetwork, save_supernet
 from joslim.supernet.subnetwork import Subnetwork
 
 CONFIGURATIONS, PRIVATE = BESIDE_SLIMMABLE
@@ -117,33 +110,41 @@ def _check(model: SlimmableModel, configuration: Configuration, dense: nn.Module
         )
 
 
-def is_slimmable(path: Path) -> bool:
-    """Whether a folder holds a slimmable network, and not a single sub-network.
-
-    Raises:
-        CheckpointError: If its spec cannot be read.
-    """
-    return read_spec(path).get("provenance", {}).get("kind") == SLIMMABLE
+def is_slimmable(saved: SavedSpec) -> bool:
+    """Whether a folder with this spec holds a slimmable network, and not a single sub-network."""
+    return saved.provenance.get("kind") == SLIMMABLE
 
 
-def load_slimmable(path: Path, model: nn.Module | None = None) -> SlimmableModel:
+def load_slimmable(
+    path: Path, model: nn.Module | None = None, *, allow: Collection[str] = ()
+) -> SlimmableModel:
     """Load what `save_slimmable` saved; nothing is traced.
 
     Args:
         path: Its folder.
         model: The stock module, where its spec names none; its weights are replaced.
+        allow: Own code that its spec may name, as `joslim.load` takes it.
 
     Raises:
         CheckpointError: If a file is missing or damaged, or the files do not belong together.
+        NetworkError: If it cannot be built, or names code that is not allowed.
     """
-    loaded = load_subnetwork(path, model)
-    spec = loaded.spec
-    shape = (spec.in_channels, spec.image_size, spec.image_size)
-    return read_configurations(path, loaded.model, shape)
+    return read_slimmable(path, read_spec(path), model, allow)
+
+
+def read_slimmable(
+    path: Path, saved: SavedSpec, model: nn.Module | None, allow: Collection[str]
+) -> SlimmableModel:
+    """What `load_slimmable` loads from a folder whose spec is read already."""
+    return read_configurations(path, saved, read_subnetwork(path, saved, model, allow).model)
 
 
 def extract_subnetwork(
-    path: Path, wanted: str | Sequence[int], model: nn.Module | None = None
+    path: Path,
+    wanted: str | Sequence[int],
+    model: nn.Module | None = None,
+    *,
+    allow: Collection[str] = (),
 ) -> Subnetwork:
     """A configuration of a saved slimmable network as a dense one, to be trained on and saved.
 
@@ -151,21 +152,24 @@ def extract_subnetwork(
         path: Folder of the slimmable network.
         wanted: A budget, an id or widths, as `SlimmableModel.at` takes them.
         model: The stock module, where its spec names none.
+        allow: Own code that its spec may name, as `joslim.load` takes it.
 
     Raises:
         CheckpointError: If the folder cannot be read.
+        NetworkError: If the network cannot be built, or is code that is not allowed.
         BudgetError: If no configuration is within the budget.
         WidthError: If there is no such configuration.
     """
-    slimmable, content = load_slimmable(path, model), read_spec(path)
+    saved = read_spec(path)
+    slimmable = read_slimmable(path, saved, model, allow)
     configuration, slices = slimmable.configuration(wanted), slimmable.slices
     widths = configuration.widths
     attributes = slices.attributes_at(widths, slimmable.dense)
     return Subnetwork(
         slimmable.extract(wanted),
-        load_spec(path),
+        saved.spec,
         dict(zip(slices.groups, widths, strict=True)),
         {".".join(key): value for key, value in attributes.items()},
-        content["architecture"],
+        saved.architecture,
         {"kind": "subnetwork", "id": configuration.id},
     )

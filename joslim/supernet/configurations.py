@@ -4,19 +4,58 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from joslim.errors import CheckpointError
+from joslim.errors import CheckpointError, JoslimError
+from joslim.supernet.saved_spec import (
+    FORMAT,
+    SavedSpec,
+    first_reason,
+    read_object,
+    require_unchanged,
+    signed,
+)
 from joslim.supernet.slimmable_model import Configuration, Slices, SlimmableModel
-from joslim.supernet.storage import BESIDE_SLIMMABLE, WEIGHTS, digest, read_spec
+from joslim.supernet.storage import BESIDE_SLIMMABLE, WEIGHTS, digest
 from joslim.tracing import Axis, Part
 
 CONFIGURATIONS, PRIVATE = BESIDE_SLIMMABLE
+
+_Size = Annotated[int, Field(ge=1)]
+_Axes = list[_Size | list[tuple[Annotated[int, Field(ge=0)] | None, _Size, _Size]]]
+
+
+class _Row(BaseModel):
+    """A width configuration in the file."""
+
+    model_config = ConfigDict(strict=True)
+
+    id: str
+    widths: dict[str, _Size]
+    numbers: dict[str, FiniteFloat]
+    private: Annotated[int, Field(ge=0)]
+    place: str | None
+
+
+class _File(BaseModel):
+    """What the file holds; `write_configurations` says what it means."""
+
+    model_config = ConfigDict(strict=True)
+
+    weights: str = Field(alias="weights.safetensors")
+    own: str = Field(alias="private.safetensors")
+    full: dict[str, FiniteFloat]
+    groups: tuple[str, ...]
+    private: list[list[str]]
+    configurations: list[_Row]
+    tensors: dict[str, _Axes]
+    attributes: dict[str, _Axes]
 
 
 def write_configurations(path: Path, model: SlimmableModel) -> None:
@@ -53,66 +92,91 @@ def write_configurations(path: Path, model: SlimmableModel) -> None:
             ".".join(key): _axes_to_json(axes) for key, axes in model.slices.attributes.items()
         },
     }
-    (path / CONFIGURATIONS).write_text(json.dumps(content, separators=(",", ":")) + "\n")
+    text = json.dumps(signed(content), separators=(",", ":"))
+    (path / CONFIGURATIONS).write_text(text + "\n")
 
 
-def read_configurations(
-    path: Path, dense: nn.Module, input_shape: tuple[int, int, int]
-) -> SlimmableModel:
-    """Read what `write_configurations` wrote, for the network ``dense`` with its weights loaded.
+def read_configurations(path: Path, saved: SavedSpec, dense: nn.Module) -> SlimmableModel:
+    """Read what `write_configurations` wrote.
+
+    Args:
+        path: The folder.
+        saved: Its spec.
+        dense: The network with its weights loaded, which are those of the spec.
 
     Raises:
         CheckpointError: If a file is missing or damaged, or the files do not belong together.
     """
+    file = path / CONFIGURATIONS
+    content = read_object(file)
     try:
-        content = json.loads((path / CONFIGURATIONS).read_text())
-        # That the weights are those of the spec was seen when they were loaded.
-        found = {WEIGHTS: read_spec(path)[WEIGHTS], PRIVATE: digest(path / PRIVATE)}
-        for name, own in found.items():
-            if own != content[name]:
-                raise CheckpointError(
-                    f"{path / name} is not the file that {path / CONFIGURATIONS} was written with"
-                )
-        slices = Slices(
-            tuple(content["groups"]),
-            {name: _axes_from_json(axes) for name, axes in content["tensors"].items()},
-            {
-                (key.rpartition(".")[0], key.rpartition(".")[2]): _axes_from_json(axes)
-                for key, axes in content["attributes"].items()
-            },
-        )
-        configurations = [
-            Configuration(
-                row["id"],
-                tuple(row["widths"][group] for group in slices.groups),
-                row["numbers"],
-            )
-            for row in content["configurations"]
-        ]
+        found = _File.model_validate_json(json.dumps(content), strict=True)
+    except ValidationError as error:
+        raise CheckpointError(f"{file}: {first_reason(error)}") from error
+    if saved.format == FORMAT:
+        require_unchanged(file, content)
+    try:
+        for name, own, noted in (
+            (WEIGHTS, saved.weights, found.weights),
+            (PRIVATE, digest(path / PRIVATE), found.own),
+        ):
+            if own != noted:
+                raise CheckpointError(f"{path / name} is not the file that {file} was written with")
         joined = load_file(path / PRIVATE)
-        state = dense.state_dict()
-        kinds = [{name: state[name] for name in kind} for kind in content["private"]]
-        private = {
-            c.id: _split(
-                joined[row["place"]] if row["place"] else torch.empty(0),
-                c,
-                slices,
-                kinds[row["private"]],
-            )
-            for c, row in zip(configurations, content["configurations"], strict=True)
-        }
-        return SlimmableModel(
-            dense,
-            slices,
-            configurations,
-            private,
-            content["full"],
-            input_shape,
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path / PRIVATE} cannot be read: {error}") from error
+    try:
+        return _model(found, joined, saved, dense)
+    except (JoslimError, LookupError, AttributeError) as error:
+        reason = error if isinstance(error, JoslimError) else f"there is no {error}"
+        raise CheckpointError(f"{file}: {reason}") from error
+
+
+def _model(
+    found: _File, joined: Mapping[str, Tensor], saved: SavedSpec, dense: nn.Module
+) -> SlimmableModel:
+    state = dense.state_dict()
+    slices = Slices(
+        found.groups,
+        {name: _axes_from_json(axes) for name, axes in found.tensors.items()},
+        {
+            (key.rpartition(".")[0], key.rpartition(".")[2]): _axes_from_json(axes)
+            for key, axes in found.attributes.items()
+        },
+    )
+    _check_slices(slices, state, dense)
+    kinds = [{name: state[name] for name in kind} for kind in found.private]
+    configurations, private = [], {}
+    for row in found.configurations:
+        widths = tuple(row.widths[group] for group in slices.groups)
+        configuration = Configuration(row.id, widths, row.numbers)
+        values = joined[row.place] if row.place else torch.empty(0)
+        private[row.id] = _split(values, configuration, slices, kinds[row.private])
+        for needed in ("macs", "val_top1"):
+            row.numbers[needed]
+        configurations.append(configuration)
+    spec = saved.spec
+    shape = (spec.in_channels, spec.image_size, spec.image_size)
+    return SlimmableModel(dense, slices, configurations, private, found.full, shape)
+
+
+def _check_slices(slices: Slices, state: Mapping[str, Tensor], dense: nn.Module) -> None:
+    """Whether the axes are those of the network's tensors and attributes."""
+    sizes: dict[str, tuple[tuple[Axis, ...], Any]] = {
+        name: (axes, tuple(state[name].shape)) for name, axes in slices.tensors.items()
+    }
+    for (path, name), axes in slices.attributes.items():
+        value = vars(dense.get_submodule(path))[name]
+        values = tuple(value) if isinstance(value, tuple | list) else (value,)
+        sizes[f"{path}.{name}"] = axes, values
+    for name, (axes, expected) in sizes.items():
+        parts = [part for axis in axes for part in axis]
+        fits = all(
+            part.group is None or (part.group < len(slices.groups) and not part.full % part.block)
+            for part in parts
         )
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path / CONFIGURATIONS} or {PRIVATE} beside it cannot be read: {error!r}"
-        ) from error
+        if not fits or tuple(sum(part.full for part in axis) for axis in axes) != expected:
+            raise CheckpointError(f"the slices of '{name}' are of another network")
 
 
 def _places(joined: Mapping[str, Tensor]) -> dict[str, str]:
@@ -134,7 +198,8 @@ def _split(
         own: The full network's tensors of those names.
 
     Raises:
-        CheckpointError: If the network cannot have these widths, or the tensors are of others.
+        CheckpointError: If the network cannot have these widths, or the tensors are of others, or
+            no numbers.
     """
     widths = configuration.widths
     shapes = [slices.shape(name, tensor, widths) for name, tensor in own.items()]
@@ -144,6 +209,11 @@ def _split(
         raise CheckpointError(
             f"the network cannot have the widths of configuration '{configuration.id}', or its "
             f"{PRIVATE} are of others"
+        )
+    if any(tensor.dtype != joined.dtype for tensor in own.values()) or not joined.isfinite().all():
+        raise CheckpointError(
+            f"the {PRIVATE} of configuration '{configuration.id}' are of another type than the "
+            "network's, or not finite"
         )
     parts = zip(own, joined.split(sizes), shapes, strict=True)
     return {name: part.view(shape) for name, part, shape in parts}

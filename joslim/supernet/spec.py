@@ -1,6 +1,8 @@
 """What decides a supernet: enough to build it again."""
 
-from collections.abc import Mapping
+import json
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -12,6 +14,12 @@ from joslim import networks
 from joslim.errors import CheckpointError, NetworkError
 from joslim.supernet.network import SlimmableNetwork, slimmable
 from joslim.tracing.rewrites import make_traceable
+
+MOST_CLASSES = 1_000_000
+"""Length of the output that a network may have."""
+
+MOST_VALUES = 2**26
+"""Numbers that make up an image: 4096 × 4096 pixels of four channels."""
 
 
 @dataclass(frozen=True)
@@ -40,28 +48,57 @@ class NetworkSpec:
     divisor: int | None = None
     leaves: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Raises `NetworkError` for sizes and numbers that no network can have."""
+        if not 1 <= self.num_classes <= MOST_CLASSES:
+            raise NetworkError(f"num_classes is {self.num_classes}; expected 1 to {MOST_CLASSES:,}")
+        for name in ("in_channels", "image_size"):
+            if getattr(self, name) < 1:
+                raise NetworkError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.in_channels * self.image_size**2 > MOST_VALUES:
+            raise NetworkError(
+                f"image_size is {self.image_size} with {self.in_channels} in_channels; expected "
+                f"at most {MOST_VALUES:,} numbers in an image"
+            )
+        for name in ("mean", "std"):
+            numbers = getattr(self, name)
+            if len(numbers) != self.in_channels or not all(map(math.isfinite, numbers)):
+                raise NetworkError(
+                    f"{name} is {numbers}; expected {self.in_channels} finite, one per channel"
+                )
+        if min(self.std) <= 0:
+            raise NetworkError(f"std is {self.std}; expected more than 0")
+
     def build(
-        self, weights: str | None = None, *, model: nn.Module | None = None
+        self,
+        weights: str | None = None,
+        *,
+        model: nn.Module | None = None,
+        allow: Collection[str] = (),
     ) -> SlimmableNetwork:
         """Build the supernet, which takes images in [0, 1].
 
         Args:
             weights: Pretrained ones, as `joslim.networks.create` takes them; None: fresh ones.
             model: Your own stock module, where ``network`` is no name for one.
+            allow: Own code that may be imported where ``network`` or ``leaves`` name it: packages
+                and modules with all that is in them, as ``mynet``, or single names, as
+                ``mynet:small_net``.
 
         Raises:
-            NetworkError: If it cannot be made, or does not give one logit per class.
+            NetworkError: If it cannot be made, names code that is not allowed, or does not give
+                one logit per class.
             TracingError: If its channel groups cannot be found.
         """
         if model is not None and weights is not None:
             raise NetworkError(f"weights is '{weights}', but the model is given with its own")
         example = torch.zeros(2, self.in_channels, self.image_size, self.image_size)
         network = slimmable(
-            self._classifier(weights, model),
+            self._classifier(weights, model, allow),
             example,
             min_width=self.min_width,
             divisor=self.divisor,
-            leaves=self._leaves,
+            leaves=self._leaf_types(allow),
         )
         with torch.no_grad():
             outputs = tuple(network.eval()(example).shape)
@@ -72,9 +109,11 @@ class NetworkSpec:
             )
         return network.train()
 
-    def build_dense(self, model: nn.Module | None = None) -> nn.Module:
-        """The full network as a dense module with fresh weights; it is not traced."""
-        return make_traceable(self._classifier(None, model), self._leaves)
+    def build_dense(
+        self, model: nn.Module | None = None, *, allow: Collection[str] = ()
+    ) -> nn.Module:
+        """The full network as a dense module with fresh weights; else as `build`, untraced."""
+        return make_traceable(self._classifier(None, model, allow), self._leaf_types(allow))
 
     def to_json(self) -> dict[str, Any]:
         """The spec as JSON values, for `from_json`."""
@@ -93,19 +132,25 @@ class NetworkSpec:
                 f"it is not a network's spec: unknown {', '.join(sorted(unknown))}"
             )
         try:
-            return TypeAdapter(cls).validate_python(dict(content))
+            return TypeAdapter(cls).validate_json(json.dumps(dict(content)), strict=True)
         except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(map(str, first["loc"]))
-            raise CheckpointError(f"it is not a network's spec: {name}: {first['msg']}") from error
+            first = error.errors(include_url=False)[0]
+            name = ".".join(map(str, first["loc"])) + ": " if first["loc"] else ""
+            reason = first["msg"].removeprefix("Value error, ")
+            raise CheckpointError(f"it is not a network's spec: {name}{reason}") from error
 
-    def _classifier(self, weights: str | None, model: nn.Module | None) -> nn.Module:
+    def _classifier(
+        self, weights: str | None, model: nn.Module | None, allow: Collection[str]
+    ) -> nn.Module:
         if model is None:
+            if networks.is_own(self.network):
+                networks.require_allowed(self.network, allow)
             model = networks.create(self.network, self.num_classes, self.in_channels, weights)
         return Classifier(model, self.mean, self.std)
 
-    @property
-    def _leaves(self) -> tuple[type[nn.Module], ...]:
+    def _leaf_types(self, allow: Collection[str]) -> tuple[type[nn.Module], ...]:
+        for name in self.leaves:
+            networks.require_allowed(name, allow)
         return tuple(map(networks.module_type, self.leaves))
 
 

@@ -5,6 +5,7 @@ import io
 import os
 import warnings
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -63,7 +64,7 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     found = [file for file in (path, previous(path)) if file.exists()]
     for file in found:
         if (state := _state(file)) is not None:
-            return torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
+            return _loaded(file, state)
         rest = "; the one before it is used" if file != found[-1] else ""
         warnings.warn(f"checkpoint {file} is damaged: its digest is wrong{rest}", stacklevel=2)
     if not found:
@@ -74,8 +75,25 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     )
 
 
+def _loaded(file: Path, state: bytes) -> dict[str, Any]:
+    try:
+        loaded = torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
+    except Exception as error:  # as another version of PyTorch may not know what is in it
+        reason = shorten(str(error), 300)
+        raise CheckpointError(
+            f"checkpoint {file} is whole, but cannot be read: {reason}; delete {file.parent} to "
+            "train from the start"
+        ) from error
+    if not isinstance(loaded, dict):
+        raise CheckpointError(f"checkpoint {file} is a {type(loaded).__name__}; expected a dict")
+    return loaded
+
+
 def _state(file: Path) -> bytes | None:
     """What was written before the digest; None if that says it is damaged."""
-    content = file.read_bytes()
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {file} cannot be read: {error}") from error
     state, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
     return state if hashlib.sha256(state).digest() == digest else None

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,10 +76,15 @@ class BudgetModel:
         own = load_file(self.folder / PRIVATE)
         return front.extended([(Configuration(self.budget, widths, numbers), own)])
 
-    def network(self, front: SlimmableModel) -> nn.Module:
-        """The model as a module in eval mode, to be measured."""
+    def network(self, front: SlimmableModel, *, allow: Collection[str] = ()) -> nn.Module:
+        """The model as a module in eval mode, to be measured.
+
+        Args:
+            front: The front's network.
+            allow: Own code that it may be built from, as `joslim.load` takes it.
+        """
         if not self.is_shared:
-            return load_subnetwork(self.folder).model
+            return load_subnetwork(self.folder, allow=allow).model
         numbers = {**front.configuration(self.front_id).numbers, "val_top1": self.val_top1}
         return self.added_to(front, numbers).extract(self.budget)
 

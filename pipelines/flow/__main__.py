@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.text import Text
-
 from joslim.errors import JoslimError
 from pipelines import tracking
 from pipelines.flow.server import TemporaryServer
 from pipelines.settings import paths
+from pipelines.terminal.console import complain, console
 from pipelines.tracking.reachable import require_answer
 
 if TYPE_CHECKING:
@@ -29,7 +27,6 @@ _DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
 }
-_console = Console(highlight=False)
 
 
 def main() -> int:
@@ -37,7 +34,7 @@ def main() -> int:
     os.chdir(paths.root())
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
-    if _console.is_terminal and not arguments.serve:
+    if console.is_terminal and not arguments.serve:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     # A shell's background jobs ignore it, and so would the stages, which it ends.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -45,10 +42,10 @@ def main() -> int:
     try:
         return _serve(arguments.cron) if arguments.serve else _run()
     except JoslimError as error:
-        _complain(str(error))
+        complain("error", error)
         return 1
     except KeyboardInterrupt:
-        _complain("interrupted")
+        complain("error", "interrupted")
         return 128 + signal.SIGINT
 
 
@@ -78,9 +75,9 @@ def _run() -> int:
         except TerminationSignal as terminated:
             sys.exit(128 + terminated.signal)
     if not state.is_completed():
-        _complain(state.message or state.name or "failed")
+        complain("error", state.message or state.name or "failed")
         return 1
-    results.show(_console, budgets)
+    results.show(console, budgets)
     return 0
 
 
@@ -93,7 +90,7 @@ def _serve(cron: str | None) -> int:
             require_schedule(cron)
         load_params()
         wait()
-        serve(_console, cron)
+        serve(console, cron)
     return 0
 
 
@@ -109,14 +106,10 @@ def _server() -> Iterator[Callable[[], None]]:
     server = TemporaryServer()
 
     def wait() -> None:
-        _console.print(f"[dim]Prefect's UI, while this runs: {server.wait()}[/]")
+        console.print(f"Prefect's UI, while this runs: {server.wait()}", style="dim")
 
     with temporary_settings({PREFECT_API_URL: f"{server.url}/api", PREFECT_UI_URL: server.url}):
         yield wait
-
-
-def _complain(text: str) -> None:
-    Console(stderr=True, highlight=False).print("[red]error:[/]", Text(text), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Literal
 from joslim.errors import JoslimError
 from pipelines.flow.end_with_parent import END_WITH_PARENT
 from pipelines.settings import paths
+from pipelines.terminal.printable import printable
 from pipelines.terminal.progress import RECORDS_VARIABLE, Progress
 
 GRACE_SECONDS = 10.0
@@ -79,7 +80,7 @@ async def reproduce(
     async def read(stream: asyncio.StreamReader) -> None:
         nonlocal outcome
         async for raw in stream:
-            line = raw.decode(errors="replace").rstrip()
+            line = printable(raw.decode(errors="replace").rstrip())
             if line.startswith(f"Running stage '{stage}'"):
                 outcome = "ran"
             elif (unchanged := _UNCHANGED.match(line)) and unchanged[1] == stage:

@@ -65,14 +65,19 @@ def show(console: Console, budget_names: Iterable[str]) -> None:
     )
     if shutil.which("joslim") is None:
         activate = Path(sys.executable).with_name("activate")
-        console.print(f"{'first, in every shell':<32}[cyan]. {activate}[/]", soft_wrap=True)
+        _print_command(console, "first, in every shell", f". {activate}")
     for purpose, command in (
         ("the best model within a budget", f"joslim lookup --model {model} --budget macs=50%"),
         ("runs, curves and the registry", f"mlflow ui --backend-store-uri {tracking.uri()}"),
         ("past runs of this flow", "prefect server start"),
         ("the report, for a browser", str(paths.root() / paths.REPORT_PAGE)),
     ):
-        console.print(f"{purpose:<32}[cyan]{command}[/]", soft_wrap=True)
+        _print_command(console, purpose, command)
+
+
+def _print_command(console: Console, purpose: str, command: str) -> None:
+    console.print(f"{purpose:<32}", end="")
+    console.print(command, style="cyan", soft_wrap=True)
 
 
 async def publish_front() -> None:

@@ -1,10 +1,12 @@
 """What people read on a registered model's page."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from joslim.budgets import QUANTITIES
 from pipelines.registry.lookup import SLIMMABLE, Entry
+from pipelines.terminal.printable import one_line
 
 MAX_LENGTH = 5000
 """Characters that MLflow keeps of a description."""
@@ -53,12 +55,13 @@ def describe(
     name, budget = entries[-1].name, entries[-1].aliases[0]
     image = f"{spec['in_channels']}×{spec['image_size']}×{spec['image_size']}"
     head = (
-        f"One **{spec['network']}**, trained once on **{dataset}**: a version with all weights, "
-        f"`{name}@{SLIMMABLE}`, one for every width configuration of its front, and one for "
-        f"every budget. `joslim lookup --model {name} --budget macs=50%` names the best one "
-        "within a budget.\n\n"
+        f"One **{_plain(spec['network'])}**, trained once on **{_plain(dataset)}**: a version "
+        f"with all weights, `{name}@{SLIMMABLE}`, one for every width configuration of its front, "
+        f"and one for every budget. `joslim lookup --model {name} --budget macs=50%` names the "
+        "best one within a budget.\n\n"
         f"Takes float32 images in [0, 1] of shape N×{image}; gives {len(classes)} logits: "
-        f"{', '.join(classes)}. Latencies are of one image on {latency_device}.\n\n"
+        f"{', '.join(map(_plain, classes))}. Latencies are of one image on "
+        f"{_plain(latency_device)}.\n\n"
         "```python\n"
         f'model = mlflow.pyfunc.load_model("models:/{name}@{budget}")\n'
         "logits = model.predict(images)\n\n"
@@ -73,6 +76,11 @@ def describe(
         for e in budgets_last
     )
     return (head + "\n".join(rows))[:MAX_LENGTH]
+
+
+def _plain(name: str) -> str:
+    """A name in which nothing is Markdown, HTML or a line break."""
+    return re.sub(r"([\\`*_\[\]<>&|~#])", r"\\\1", one_line(name))
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """The files of a registered model, as MLflow loads them."""
 
 import json
+import sys
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,10 @@ import joslim
 from pipelines import tracking
 from pipelines.registry import served
 from pipelines.registry.lookup import SLIMMABLE, Entry
+from pipelines.registry.records import RegistryError
 from pipelines.registry.submissions import Submission
 from pipelines.settings import paths
+from pipelines.settings.own_code import own_code
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -71,6 +74,8 @@ def _log_code(
             name=name,
             python_model=str(SERVED / script),
             artifacts=dict(artifacts),
+            # Whoever loads this runs code of the registry, so that it may say what is allowed.
+            model_config={"allow": list(own_code())},
             code_paths=list(code_paths) or None,
             signature=_signature(spec, takes_budget=bool(code_paths)),
             pip_requirements=_requirements(spec["network"]),
@@ -80,20 +85,31 @@ def _log_code(
 
 
 def download(entry: Entry) -> Path:
-    """The files of a version, on this machine; of a slice those of its slimmable network."""
+    """The files of a version, on this machine; of a slice those of its slimmable network.
+
+    Raises:
+        RegistryError: If MLflow cannot bring them.
+    """
     tracking.configure()
     import mlflow
+    from mlflow.exceptions import MlflowException
 
     slimmable = entry.logged.tags.get(SLIMMABLE)
     source = f"models:/{slimmable}" if slimmable else entry.uri
-    return Path(mlflow.artifacts.download_artifacts(source))
+    try:
+        return Path(mlflow.artifacts.download_artifacts(source))
+    except (MlflowException, OSError) as error:
+        raise RegistryError(f"the files of {source} cannot be had: {error}") from error
 
 
 def load_network(folder: Path) -> "SlimmableModel":
-    """The network in the files of a slimmable version."""
+    """The network in the files of a slimmable version; own code if ``params.yaml`` names it."""
     from joslim.supernet.artifact import load_slimmable
 
-    return load_slimmable(folder / "artifacts" / paths.SLIMMABLE.name)
+    allow = own_code()
+    if allow:  # which may be a file of the checkout
+        sys.path.append(str(paths.root()))
+    return load_slimmable(folder / "artifacts" / paths.SLIMMABLE.name, allow=allow)
 
 
 def _log_program(folder: Path, name: str, spec: Mapping[str, Any], tags: Mapping[str, str]) -> str:
@@ -104,7 +120,7 @@ def _log_program(folder: Path, name: str, spec: Mapping[str, Any], tags: Mapping
     from joslim.supernet.storage import load_subnetwork
 
     info = mlflow.pytorch.log_model(
-        load_subnetwork(folder).model,
+        load_subnetwork(folder, allow=own_code()).model,
         name=name,
         signature=_signature(spec),
         # A batch of one would make the exported graph a graph for batches of one.

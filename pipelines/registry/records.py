@@ -1,5 +1,6 @@
 """What MLflow keeps about the project's models, read by MLflow's own client."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -59,7 +60,17 @@ class RegisteredModel:
     def full(self, column: str) -> float | None:
         """The full network's cost, if known."""
         value = self.tags.get(f"full_{column}")
-        return float(value) if value is not None else None
+        if value is None:
+            return None
+        try:
+            cost = float(value)
+        except ValueError:
+            cost = math.nan
+        if not math.isfinite(cost):
+            raise RegistryError(
+                f"{self.name}: the tag full_{column} is {value!r}; expected a number"
+            )
+        return cost
 
 
 @dataclass(frozen=True)
@@ -162,6 +173,9 @@ def connect() -> Records:
 
 
 def _logged_model(model: Any) -> LoggedModel:
+    missing = {"kind", "id"} - model.tags.keys()
+    if missing:
+        raise RegistryError(f"{model.model_id} has no tag {' and '.join(sorted(missing))}")
     numbers = {metric.key: metric.value for metric in model.metrics or ()}
     return LoggedModel(model.model_id, model.artifact_location, numbers, model.tags)
 

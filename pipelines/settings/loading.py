@@ -38,7 +38,7 @@ def read_params(path: Path = paths.PARAMS) -> Params:
     """Read ``params.yaml`` and check every value by itself."""
     try:
         content = yaml.load(path.read_text(), _Loader)
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     if content is None:
         sections = ", ".join(Params.model_fields)
@@ -137,7 +137,8 @@ def _check_network(params: Params, path: Path) -> None:
         key = "" if text.startswith("data.path") else "data.path: "
         raise ConfigError(f"{path}: {key}{text}") from error
     try:
-        network = params.network_spec(len(classes)).build(params.network.weights)
+        spec = params.network_spec(len(classes))
+        network = spec.build(params.network.weights, allow=params.network.own_code)
         image = torch.zeros(2, params.data.channels, *(params.data.image_size,) * 2)
         private_parameters(network.model, params.finetune.private, image)
     except JoslimError as error:

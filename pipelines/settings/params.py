@@ -18,6 +18,7 @@ from joslim.errors import BudgetError, ConfigError
 from joslim.supernet.private import Private
 from joslim.supernet.spec import NetworkSpec
 from joslim.training.config import TrainingConfig
+from pipelines.settings.own_code import named
 
 
 class _Section(BaseModel):
@@ -59,6 +60,11 @@ class NetworkParams(_Section):
     min_width: float = Field(gt=0, le=1)
     divisor: int | None = Field(ge=1)
     leaves: tuple[str, ...]
+
+    @property
+    def own_code(self) -> tuple[str, ...]:
+        """What of it is the user's own code, as ``allow`` of the library's loaders."""
+        return named(self.name, self.leaves)
 
 
 class SearchParams(_Section):

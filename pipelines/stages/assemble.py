@@ -8,12 +8,13 @@ from pipelines.artifacts.budget_model import BudgetModel
 from pipelines.artifacts.files import read_json
 from pipelines.settings import paths
 from pipelines.settings.loading import read_params
+from pipelines.settings.own_code import own_code
 from pipelines.terminal.command import run_command
 from pipelines.terminal.console import console
 
 
 def main() -> None:
-    model = load_slimmable(paths.FRONT)
+    model = load_slimmable(paths.FRONT, allow=own_code())
     for budget in read_params().budgets:
         tuned = BudgetModel.load(budget)
         if tuned.is_shared:

@@ -23,9 +23,9 @@ BATCH = 512
 
 
 def main(budget: str) -> None:
-    load_params()
+    allow = load_params().network.own_code
     info, test = DataInfo.load(), load_split("test")
-    model, front = BudgetModel.load(budget), load_slimmable(paths.FRONT)
+    model, front = BudgetModel.load(budget), load_slimmable(paths.FRONT, allow=allow)
     row = pd.read_csv(paths.FRONT_REPORT / "front.csv", index_col="id").loc[[model.front_id]]
     with tracking.stage_run(
         f"evaluate@{budget}", params=asdict(model), data_digest=info.digest
@@ -33,7 +33,7 @@ def main(budget: str) -> None:
         device = training_device()
         before, after = (
             measure(network.to(device), test.batches(BATCH, device))
-            for network in (front.extract(model.front_id).eval(), model.network(front))
+            for network in (front.extract(model.front_id).eval(), model.network(front, allow=allow))
         )
         metrics = {
             "budget": budget,

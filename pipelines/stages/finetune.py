@@ -1,5 +1,7 @@
 """Stage ``finetune``: choose the best sub-network within one budget and train it on."""
 
+from collections.abc import Collection
+
 import pandas as pd
 import torch
 import typer
@@ -25,7 +27,7 @@ from pipelines.terminal.progress import track
 
 def main(budget: str) -> None:
     params = load_params()
-    info = DataInfo.load_for(params)
+    info, allow = DataInfo.load_for(params), params.network.own_code
     logged = {
         "budget": {budget: params.budgets[budget]},
         "finetune": params.finetune.model_dump(),
@@ -36,12 +38,12 @@ def main(budget: str) -> None:
         front = pd.read_csv(paths.FRONT_REPORT / "front.csv")
         full_costs = read_json(paths.FRONT_REPORT / "full.json")
         chosen = choose(front, params.budget(budget), full_costs, budget)
-        subnetwork = extract_subnetwork(paths.FRONT, chosen)
+        subnetwork = extract_subnetwork(paths.FRONT, chosen, allow=allow)
         settings = params.finetune
         spec = subnetwork.spec
         image = torch.zeros(2, spec.in_channels, spec.image_size, spec.image_size)
         parameters = private_parameters(subnetwork.model, settings.private, image)
-        use_suitable_threads(spec.build(), params.training.batch_size)
+        use_suitable_threads(spec.build(allow=allow), params.training.batch_size)
         val_top1 = float(front.set_index("id")["val_top1"][chosen])
         for step in track(
             finetune(
@@ -53,7 +55,7 @@ def main(budget: str) -> None:
                 learning_rate=settings.learning_rate,
                 seed=params.seed,
                 parameters=parameters,
-                teacher=_teacher(settings.distillation_weight),
+                teacher=_teacher(settings.distillation_weight, allow),
                 distillation_weight=settings.distillation_weight,
             )
             if parameters
@@ -73,11 +75,11 @@ def main(budget: str) -> None:
     console.print(f"budget '{budget}': {chosen} {how}, val top-1 {val_top1:.2%}")
 
 
-def _teacher(distillation_weight: float) -> nn.Module | None:
+def _teacher(distillation_weight: float, allow: Collection[str]) -> nn.Module | None:
     """The full network, if it is learned from; else None."""
     if distillation_weight == 0:
         return None
-    slimmable = load_slimmable(paths.FRONT)
+    slimmable = load_slimmable(paths.FRONT, allow=allow)
     return slimmable.extract(max(slimmable.configurations, key=lambda c: c.numbers["macs"]).id)
 
 

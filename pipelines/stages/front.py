@@ -41,7 +41,7 @@ def main() -> None:
     info = DataInfo.load_for(params)
     logged = {"front": params.front.model_dump(), "search": params.search.model_dump()}
     with tracking.stage_run("front", params=logged, data_digest=info.digest) as run:
-        network, spec = load_supernet(paths.SUPERNET)
+        network, spec = load_supernet(paths.SUPERNET, allow=params.network.own_code)
         strategy = make_strategy(params, network)
         strategy.load_state_dict(read_json(paths.SUPERNET / "search.json"))
         val = load_split("val").kept()

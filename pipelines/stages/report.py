@@ -9,7 +9,6 @@ from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
@@ -31,6 +30,7 @@ from pipelines.settings.loading import read_params
 from pipelines.settings.params import Params
 from pipelines.terminal.command import run_command
 from pipelines.terminal.console import console
+from pipelines.terminal.printable import without_logins
 from pipelines.tracking.git import git
 
 WIDE, NARROW = 10.8, 4.2
@@ -186,7 +186,7 @@ def _pictures(inputs: Inputs) -> dict[str, Any]:
     objective = inputs.search["objective"]
     full_cost = inputs.full["objective"]
     marks = [model.mark(objective, inputs.front, full_cost) for model in inputs.models]
-    groups = inputs.spec.build().space.groups
+    groups = inputs.spec.build(allow=inputs.params.network.own_code).space.groups
     return {
         "front": _responsive(
             partial(draw_front, inputs.front, inputs.candidates, objective, marks),
@@ -261,11 +261,8 @@ def _commit() -> str:
 
 
 def _shown_uri(uri: str) -> str:
-    """Without a password, and relative to the checkout where it is inside."""
-    url = urlsplit(uri)
-    if url.scheme == "sqlite":
-        return uri.replace(f"{paths.root()}/", "")
-    return url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()
+    """Without a login, and relative to the checkout where it is inside."""
+    return without_logins(uri.replace(f"sqlite:///{paths.root()}/", "sqlite:///"))
 
 
 if __name__ == "__main__":

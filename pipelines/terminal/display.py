@@ -6,16 +6,17 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from rich import progress as bars
-from rich.console import Console
 from rich.text import Text
 
+from pipelines.terminal.console import console
+from pipelines.terminal.printable import one_line
 from pipelines.terminal.progress import ROOM_FOR_BAR, Progress, fitting
 
 MARKS = {
-    "ran": "[green]✓[/]",
-    "cached": "[dim]✓[/]",
-    "failed": "[red]✗[/]",
-    "interrupted": "[yellow]■[/]",
+    "ran": Text("✓", "green"),
+    "cached": Text("✓", "dim"),
+    "failed": Text("✗", "red"),
+    "interrupted": Text("■", "yellow"),
 }
 
 
@@ -23,14 +24,13 @@ class Display:
     """Shows running stages on a terminal; without one, or if not enabled, it shows nothing."""
 
     def __init__(self, stages: Iterable[str], *, enabled: bool = True) -> None:
-        console = Console(highlight=False)
         self._label_width = max(map(len, stages))
         self._bars = bars.Progress(
             bars.SpinnerColumn(style="cyan", finished_text=" "),
-            bars.TextColumn("{task.description}"),
-            bars.TextColumn("{task.fields[title]}"),
+            bars.TextColumn("{task.description}", markup=False),
+            bars.TextColumn("{task.fields[title]}", markup=False),
             bars.BarColumn(bar_width=None),
-            bars.TextColumn("{task.fields[position]}"),
+            bars.TextColumn("{task.fields[position]}", markup=False),
             console=console,
             expand=True,
             transient=True,
@@ -83,7 +83,7 @@ class Stage:
 
     def line(self, text: str) -> None:
         """Print a line of the stage's output above the bars."""
-        self._print(f"  {self._label} ", Text(text))
+        self._print(f"  {self._label} {text}")
 
     def progress(self, progress: Progress) -> None:
         """Move the stage's bar."""
@@ -95,16 +95,15 @@ class Stage:
             self._task,
             completed=progress.done,
             total=progress.total,
-            title=progress.title,
-            position=f"{position} {fitting(progress.text, room)}",
+            title=one_line(progress.title),
+            position=f"{position} {fitting(one_line(progress.text), room)}",
         )
 
     def close(self) -> None:
         """Replace the bar by the outcome."""
         self._bars.remove_task(self._task)
-        took = f" [dim]{clock(time.monotonic() - self._started)}[/]"
-        ending = self.outcome if self.outcome == "cached" else self.outcome + took
-        self._print(f"{MARKS[self.outcome]} {self._label} {ending}")
+        took = "" if self.outcome == "cached" else f" {clock(time.monotonic() - self._started)}"
+        self._print(MARKS[self.outcome], f" {self._label} {self.outcome}", Text(took, "dim"))
 
     def _print(self, *parts: str | Text) -> None:
         if not self._bars.disable:

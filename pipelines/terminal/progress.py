@@ -12,6 +12,7 @@ from typing import TypeVar
 from rich import progress as bars
 
 from pipelines.terminal.console import console
+from pipelines.terminal.printable import one_line
 
 Item = TypeVar("Item")
 
@@ -116,21 +117,21 @@ def _output(title: str) -> Iterator[Show]:
     if os.environ.get(RECORDS_VARIABLE):
         yield at_most_every(_SECONDS_BETWEEN_RECORDS, lambda p: print(p.encode(), flush=True))
     elif not console.is_terminal:
-        yield at_most_every(SECONDS_BETWEEN_LINES, lambda p: print(p, flush=True))
+        yield at_most_every(SECONDS_BETWEEN_LINES, lambda p: print(one_line(p), flush=True))
     else:
         columns = (
-            bars.TextColumn("{task.description}"),
+            bars.TextColumn("{task.description}", markup=False),
             bars.BarColumn(bar_width=None),
             bars.MofNCompleteColumn(),
             bars.TimeRemainingColumn(),
-            bars.TextColumn("left {task.fields[text]}"),
+            bars.TextColumn("left {task.fields[text]}", markup=False),
         )
         with bars.Progress(*columns, console=console, expand=True) as drawn:
-            task = drawn.add_task(title, total=None, text="")
+            task = drawn.add_task(one_line(title), total=None, text="")
             room = console.width - len(title) - ROOM_FOR_BAR
 
             def update(p: Progress) -> None:
-                text = fitting(p.text, room)
+                text = fitting(one_line(p.text), room)
                 drawn.update(task, completed=p.done, total=p.total, text=text)
 
             yield update

@@ -58,7 +58,7 @@ class MetricQueue(Generic[Item]):
         try:
             self._send_all()
         except self._unreachable as error:
-            console.print(f"{len(self._unsent)} metrics are not sent yet: {error}", markup=False)
+            console.print(f"{len(self._unsent)} metrics are not sent yet: {error}")
 
     def _send_all(self) -> None:
         while batch := self._unsent[: self._most]:

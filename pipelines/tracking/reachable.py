@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from joslim.errors import JoslimError
+from pipelines.terminal.printable import without_logins
 
 TIMEOUT_SECONDS = 20
 
@@ -22,12 +23,12 @@ def require_answer(variable: str, address: str, otherwise: str) -> None:
     Raises:
         JoslimError: If nothing answers, or ``address`` is none.
     """
-    url = urlsplit(address)
-    if url.scheme not in ("http", "https"):
-        raise JoslimError(f"{variable} is '{address}'; expected http:// or https://, then the host")
-    without_login = url._replace(netloc=url.netloc.rpartition("@")[2]).geturl().rstrip("/")
+    shown = without_logins(address).rstrip("/")
+    if urlsplit(shown).scheme not in ("http", "https"):
+        raise JoslimError(f"{variable} is '{shown}'; expected http:// or https://, then the host")
+    _require_port(variable, shown)
     try:
-        urlopen(f"{without_login}/health", timeout=TIMEOUT_SECONDS).close()
+        urlopen(f"{shown}/health", timeout=TIMEOUT_SECONDS).close()
     except HTTPError:
         pass  # it answers; whether it lets us in is for its own client, which knows the login
     except (OSError, ValueError, HTTPException) as error:
@@ -37,3 +38,14 @@ def require_answer(variable: str, address: str, otherwise: str) -> None:
             f"{variable} names a server that does not answer: {error}; start it, or unset the "
             f"variable to {otherwise}"
         ) from error
+
+
+def _require_port(variable: str, address: str) -> None:
+    """Refuse what follows the host's colon if it is no port: it may be a part of a password."""
+    try:
+        urlsplit(address).port  # noqa: B018
+    except ValueError:
+        raise JoslimError(
+            f"{variable} has a port that is no number; in a password, / is written as %2F, ? as "
+            "%3F and # as %23"
+        ) from None

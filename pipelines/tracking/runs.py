@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from joslim.errors import JoslimError
+from pipelines.terminal.printable import without_logins
 from pipelines.tracking.git import revisions
 from pipelines.tracking.metric_queue import MetricQueue
 from pipelines.tracking.processes import dvc_process, is_alive, is_local, this_process
@@ -123,7 +124,7 @@ def stage_run(
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             status = "KILLED"
-        text = f"{type(error).__name__}: {error}"
+        text = without_logins(f"{type(error).__name__}: {error}")
         mlflow_client.set_tag(run_id, "error", text[:_TAG_LENGTH])
         raise
     finally:

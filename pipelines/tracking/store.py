@@ -3,18 +3,20 @@
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
 from joslim.errors import JoslimError
 from pipelines.settings import paths
+from pipelines.terminal.printable import without_logins
 from pipelines.tracking.reachable import require_answer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "joslim"
+_SERVERS = ("http://", "https://")
 _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -25,8 +27,13 @@ _DEFAULTS = {
 
 
 def uri() -> str:
-    """Where MLflow's records are: ``MLFLOW_TRACKING_URI``, else a database in the checkout."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.root() / 'mlflow.db'}"
+    """Where MLflow's records are: ``MLFLOW_TRACKING_URI``, else a database in the checkout.
+
+    A server's address comes without the login that the variable may have; that of a database keeps
+    it, as there is no other way to it.
+    """
+    address = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.root() / 'mlflow.db'}"
+    return without_logins(address) if address.startswith(_SERVERS) else address
 
 
 def require_server() -> None:
@@ -35,10 +42,9 @@ def require_server() -> None:
     Raises:
         JoslimError: If no server answers, or MLflow does not know such a store.
     """
-    scheme = urlsplit(uri()).scheme
-    if scheme in ("http", "https"):
+    if uri().startswith(_SERVERS):
         require_answer("MLFLOW_TRACKING_URI", uri(), "use mlflow.db in the checkout")
-    elif scheme != "sqlite":
+    elif not uri().startswith("sqlite:"):
         client()
 
 
@@ -50,6 +56,7 @@ def configure() -> str:
     """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
+    _move_login()
     import mlflow
 
     embedded = paths.root() / "mlflow.db"
@@ -59,6 +66,19 @@ def configure() -> str:
                 _create(embedded)
     mlflow.set_tracking_uri(uri())
     return uri()
+
+
+def _move_login() -> None:
+    """Hand MLflow a server's login by the variables that it has for it.
+
+    MLflow writes the whole address into errors and logs, of which nobody expects a password.
+    """
+    address = os.environ.get("MLFLOW_TRACKING_URI") or ""
+    url = urlsplit(address)
+    if address.startswith(_SERVERS) and url.password:
+        os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(url.username or "")
+        os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(url.password)
+        os.environ["MLFLOW_TRACKING_URI"] = uri()
 
 
 def client() -> "MlflowClient":
@@ -77,7 +97,8 @@ def client() -> "MlflowClient":
     except (MlflowException, SQLAlchemyError, ImportError) as error:
         named = os.environ.get("MLFLOW_TRACKING_URI")
         store = "the store that MLFLOW_TRACKING_URI names" if named else "the checkout's mlflow.db"
-        raise JoslimError(f"MLflow cannot use {store}: {str(error).strip()}") from error
+        reason = without_logins(error).strip()
+        raise JoslimError(f"MLflow cannot use {store}: {reason}") from error
 
 
 def experiment_id() -> str:

@@ -1,6 +1,8 @@
 """A slimmable network on disk, with random weights."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from small_training import spec
@@ -11,11 +13,14 @@ from joslim import costs
 from joslim.supernet import Configuration, NetworkSpec, SlimmableModel, save_slimmable
 from joslim.supernet.batch_norm import recalibrate_batchnorm
 from joslim.supernet.private import private_parameters, statistics
+from joslim.supernet.saved_spec import DIGEST, signed
 
 NETWORKS = {
     "resnet20": 32, "torchvision:mobilenet_v2": 64, "torchvision:densenet121": 32,
     "timm:test_convnext": 64, "small_transformers:vit": 64,
 }  # fmt: skip
+
+ALLOW = ("small_transformers",)
 
 
 def colour_spec(name: str) -> NetworkSpec:
@@ -26,7 +31,7 @@ def colour_spec(name: str) -> NetworkSpec:
 def save(path: Path, of: NetworkSpec, num_widths: int = 3) -> dict[str, nn.Module]:
     """A slimmable network with random weights; its extracted networks by id."""
     torch.manual_seed(0)
-    network = of.build().eval()
+    network = of.build(allow=ALLOW).eval()
     generator = torch.Generator().manual_seed(1)
     for parameter in network.parameters():
         if not parameter.any():  # as the heads of ViTs, which would hide all differences
@@ -55,7 +60,7 @@ def save(path: Path, of: NetworkSpec, num_widths: int = 3) -> dict[str, nn.Modul
 
 
 def load(path: Path) -> SlimmableModel:
-    model = joslim.load(path)
+    model = joslim.load(path, allow=ALLOW)
     assert isinstance(model, SlimmableModel)
     return model
 
@@ -78,3 +83,10 @@ def with_budget(model: SlimmableModel) -> SlimmableModel:
     private = {name: state[name] for name in [*statistics(dense), *parameters]}
     numbers = {**smallest.numbers, "val_top1": 0.99}
     return model.extended([(Configuration("tiny", smallest.widths, numbers), private)])
+
+
+def change(file: Path, **changes: Any) -> None:
+    """Change keys of a JSON file, and its digest with them, as if it had been written so."""
+    content = {**json.loads(file.read_text()), **changes}
+    content.pop(DIGEST, None)
+    file.write_text(json.dumps(signed(content)))

@@ -124,3 +124,9 @@ def test_the_latency_on_another_device_is_a_quantity_of_its_own() -> None:
     assert names == ["macs", "latency", "latency@pi5"]
     with pytest.raises(BudgetError, match="budget on 'latency@Pi 5'; expected one of macs"):
         parse_budget("latency@Pi 5=20ms")
+
+
+def test_a_limit_is_a_finite_number() -> None:
+    for value in ("1e999", "1e300G", "1e308 GiB", 10**5000, float("inf")):
+        with pytest.raises(BudgetError, match=r"^budget memory is "):
+            parse_limit("memory", value)

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,6 +33,7 @@ class Project:
     """A checkout with a front of three and a budget ``tiny`` of its own."""
 
     root: Path
+    network: str = SPEC.network
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -65,7 +66,8 @@ class Project:
     def copy(self, target: Path) -> "Project":
         """Its files without a registry."""
         skip = shutil.ignore_patterns("mlflow.db", "mlruns", ".joslim", "registered.json")
-        return Project(Path(shutil.copytree(self.root, target, ignore=skip)))
+        copied = Path(shutil.copytree(self.root, target, ignore=skip))
+        return Project(copied, self.network)
 
     def add_budget(
         self,
@@ -77,8 +79,9 @@ class Project:
     ) -> None:
         """A fine-tuned model as `finetune` and `evaluate` leave it."""
         front = self.root / "models/front"
-        subnetwork = extract_subnetwork(front, front_id)
-        image = torch.zeros(2, *load_slimmable(front).input_shape)
+        allow = (self.network,)
+        subnetwork = extract_subnetwork(front, front_id, allow=allow)
+        image = torch.zeros(2, *load_slimmable(front, allow=allow).input_shape)
         parameters = private_parameters(subnetwork.model, private, image)
         with torch.no_grad():
             for parameter in parameters:
@@ -105,13 +108,14 @@ class Project:
 
     def assemble(self, **budgets: dict[str, str]) -> None:
         """Name the budgets, and run the stage."""
-        (self.root / "params.yaml").write_text(yaml.safe_dump({"budgets": budgets}))
+        settings = {"network": {"name": self.network}, "budgets": budgets}
+        (self.root / "params.yaml").write_text(yaml.safe_dump(settings))
         with self.entered(), pytest.MonkeyPatch.context() as patch:
             patch.setattr(assemble, "read_params", lambda: SimpleNamespace(budgets=budgets))
             assemble.main()
 
 
-def make(root: Path) -> Project:
+def make(root: Path, network: str = SPEC.network) -> Project:
     """A project that is not registered yet."""
     for folder in ("data/prepared", "reports/front", "reports/evaluate/tiny"):
         (root / folder).mkdir(parents=True)
@@ -120,12 +124,12 @@ def make(root: Path) -> Project:
     (root / "data/prepared/dataset.json").write_text(json.dumps(dataset))
 
     torch.manual_seed(0)
-    network = SPEC.build()
-    network.eval()
-    sizes = {name: cost(network) for name, cost in costs.COSTS.items()}
+    spec = replace(SPEC, network=network)
+    supernet = spec.build(allow=(network,)).eval()
+    sizes = {name: cost(supernet) for name, cost in costs.COSTS.items()}
     rows, configurations = [], []
     for name, width_mult in WIDTH_MULTS.items():
-        widths = network.space.uniform(width_mult)
+        widths = supernet.space.uniform(width_mult)
         numbers = {
             "macs": sizes["macs"](widths),
             "params": sizes["params"](widths),
@@ -135,7 +139,7 @@ def make(root: Path) -> Project:
             "val_top1": VAL_TOP1[name],
             "val_top5": 0.99,
         }
-        configurations.append((Configuration(name, widths, numbers), network.extract(widths)))
+        configurations.append((Configuration(name, widths, numbers), supernet.extract(widths)))
         rows.append(
             {
                 "id": name,
@@ -145,13 +149,13 @@ def make(root: Path) -> Project:
                 "widths": "-".join(map(str, widths)),
             }
         )
-    project = Project(root)
+    project = Project(root, network)
     project.write_rows(rows)
     full = {column: rows[-1][column] for column in ("macs", "params", "memory_bytes", "latency_ms")}
     (root / "reports/front/full.json").write_text(json.dumps(full))
     metrics = {"latency_device": "a toy, 1 thread"}
     (root / "reports/front/metrics.json").write_text(json.dumps(metrics))
-    save_slimmable(root / "models/front", network, SPEC, configurations, full)
+    save_slimmable(root / "models/front", supernet, spec, configurations, full)
     project.add_budget("tiny", "w-medium", val_top1=0.86, limits={"macs": "50%"})
     project.assemble(tiny={"macs": "50%"})
     return project

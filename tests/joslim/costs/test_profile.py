@@ -68,3 +68,10 @@ def test_a_profile_that_cannot_be_used_is_refused(
     (tmp_path / "toy.json").write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match="has widths for other groups than it names"):
         Profile.load(tmp_path / "toy.json")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "\udc80", "[" * 10_000, '{"device": 1e400}'])
+def test_a_damaged_profile_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "toy.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(CheckpointError, match=r"toy.json cannot be read: "):
+        Profile.load(tmp_path / "toy.json")

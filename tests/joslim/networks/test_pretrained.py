@@ -58,7 +58,45 @@ def test_errors_name_the_weights(tmp_path: Path):
         joslim.networks.create("resnet20", 10, weights="V1")
     with pytest.raises(NetworkError, match=r"weights '.*nothing\.pth' cannot be read"):
         joslim.networks.create("torchvision:resnet18", 10, weights=str(tmp_path / "nothing.pth"))
+    with pytest.raises(NetworkError, match=r"weights '.*' is a list; expected tensors by name"):
+        start_from([1], tmp_path)
+    with pytest.raises(NetworkError, match=r"'model' is a dict; expected tensors by name, as of a"):
+        start_from({"model": {}}, tmp_path)
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(b"no tensors")
     with pytest.raises(NetworkError, match=r"damaged\.safetensors' cannot be read"):
         joslim.networks.create("torchvision:resnet18", 10, weights=str(damaged))
+
+
+def start_from(content: object, folder: Path) -> nn.Module:
+    torch.save(content, folder / "odd.pt")
+    return joslim.networks.create("resnet8", 10, weights=str(folder / "odd.pt"))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"\x80\x02.", b"\x80\x02}q\x00."])
+def test_a_file_that_holds_no_weights_is_named(content: bytes, tmp_path: Path):
+    file = tmp_path / "odd.pt"
+    file.write_bytes(content)
+    with pytest.raises(NetworkError, match=r"weights '.*odd\.pt'"):
+        joslim.networks.create("resnet8", 10, weights=str(file))
+
+
+def test_a_file_that_is_cut_short_is_named(tmp_path: Path):
+    start_from(joslim.networks.create("resnet8", 10).state_dict(), tmp_path)
+    whole = (tmp_path / "odd.pt").read_bytes()
+    (tmp_path / "odd.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(NetworkError, match=r"weights '.*odd\.pt' cannot be read: .*"):
+        joslim.networks.create("resnet8", 10, weights=str(tmp_path / "odd.pt"))
+
+
+def test_numbers_that_are_none_or_would_be_others_are_refused(tmp_path: Path):
+    state = joslim.networks.create("resnet8", 10).state_dict()
+    half = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+    model = start_from(half, tmp_path)
+    assert torch.equal(model.conv.weight, half["conv.weight"].float())
+    for changed, message in (
+        (state["conv.weight"] * torch.nan, "'conv.weight' holds numbers that are not finite"),
+        (state["conv.weight"].int(), r"'conv.weight' is of torch.int32; expected torch.float32"),
+    ):
+        with pytest.raises(NetworkError, match=message):
+            start_from({**state, "conv.weight": changed}, tmp_path)

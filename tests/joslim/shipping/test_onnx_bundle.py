@@ -120,6 +120,34 @@ def test_latencies_of_other_devices_are_budgets_of_the_script(bundle: Path, tmp_
     assert run(copy, images, "--budget", "latency@pi5=5ms").returncode == 1
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("input_shape", [1, 12]),
+        ("input_shape", [1, 10**9, 10**9]),
+        ("full", {"macs": float("nan")}),
+        ("configurations", []),
+        ("configurations", [{"id": "w-0", "file": "../w-0.onnx", "widths": [], "val_top1": 0.5}]),
+        ("configurations", 3),
+    ],
+)
+def test_a_damaged_description_is_named(
+    key: str, value: object, bundle: Path, tmp_path: Path
+) -> None:
+    content = json.loads((bundle / "bundle.json").read_text())
+    (tmp_path / "bundle.json").write_text(json.dumps({**content, key: value}))
+    with pytest.raises(SystemExit, match=r"bundle.json (is damaged|cannot be read): "):
+        run_bundle.choose("macs=50%", tmp_path)
+
+
+def test_a_damaged_graph_is_named(bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    for file in copy.glob("*.onnx"):
+        file.write_bytes(b"no graph")
+    with pytest.raises(SystemExit, match=r"onnx cannot be read: "):
+        run_bundle.load("macs=100%", copy)
+
+
 def test_latencies_here_are_those_of_onnx_runtime(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from slimmable_folder import NETWORKS, colour_spec, images, load, save, with_budget
+from safetensors.torch import load_file, save_file
+from slimmable_folder import NETWORKS, change, colour_spec, images, load, save, with_budget
 from small_training import spec
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ import joslim
 from joslim.errors import BudgetError, CheckpointError, WidthError
 from joslim.supernet import Configuration, SlimmableModel, save_slimmable, save_subnetwork
 from joslim.supernet.artifact import extract_subnetwork, save_extended
+from joslim.supernet.storage import digest
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -186,29 +188,60 @@ def test_a_configuration_can_be_saved_alone(tmp_path: Path) -> None:
     assert torch.equal(alone(images(spec())), dense["w-2"](images(spec())))
 
 
-def change(path: Path, **changes: Any) -> None:
-    file = path / "configurations.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
-
-
 def test_damage_is_named(tmp_path: Path) -> None:
     save(tmp_path, spec())
-    rows = json.loads((tmp_path / "configurations.json").read_text())["configurations"]
-    for width in (99, 0, rows[0]["widths"]["network.conv"] + 1):
+    file = tmp_path / "configurations.json"
+    written = file.read_text()
+    rows = json.loads(written)["configurations"]
+    for width in (99, rows[0]["widths"]["network.conv"] + 1):
         rows[0]["widths"]["network.conv"] = width
-        change(tmp_path, configurations=rows)
+        change(file, configurations=rows)
         with pytest.raises(CheckpointError, match="cannot have the widths of configuration 'w-0'"):
             joslim.load(tmp_path)
-    change(tmp_path, configurations=[{"id": "w-0", "widths": {"network.conv": 7}, "numbers": {}}])
-    with pytest.raises(
-        CheckpointError, match=r"configurations.json or .* cannot be read: KeyError"
-    ):
+    file.write_text(written.replace('"val_top1":0.5', '"val_top1":0.6', 1))
+    with pytest.raises(CheckpointError, match=r"configurations.json was changed after it was writ"):
         joslim.load(tmp_path)
+    file.write_text(written)
     (tmp_path / "private.safetensors").write_bytes(b"short")
     with pytest.raises(CheckpointError, match=r"private.safetensors is not the file that"):
         joslim.load(tmp_path)
-    (tmp_path / "configurations.json").unlink()
-    with pytest.raises(CheckpointError, match=r"configurations.json or .* cannot be read: File"):
+    file.unlink()
+    with pytest.raises(CheckpointError, match=r"configurations.json cannot be read: .*No such"):
+        joslim.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("configurations", [{"id": "w-0"}], r"configurations.0.widths: Field required"),
+        ("configurations", {}, r"configurations: Input should be a valid array"),
+        ("groups", ["network.gone"], r"the slices of '.*' are of another network"),
+        ("full", {"macs": float("nan")}, r"full.macs: Input should be a finite number"),
+        ("private", [["network.gone"]], r"there is no 'network.gone'"),
+        ("attributes", {"network.conv.forward": [8]}, r"there is no 'forward'"),
+        ("attributes", {"gone.out_channels": [8]}, r"there is no .*gone"),
+        (
+            "tensors",
+            {"network.conv.weight": [[[0, 1, 99]], 1, 3, 3]},
+            r"the slices of 'network.conv.w",
+        ),
+    ],
+)
+def test_an_odd_value_is_named(key: str, value: Any, message: str, tmp_path: Path) -> None:
+    save(tmp_path, spec())
+    change(tmp_path / "configurations.json", **{key: value})
+    with pytest.raises(CheckpointError, match=rf"configurations.json: {message}"):
+        joslim.load(tmp_path)
+
+
+def test_statistics_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    save(tmp_path, spec())
+    file = tmp_path / "private.safetensors"
+    tensors = load_file(file)
+    tensors["w-0"][3] = float("nan")
+    save_file(tensors, file)
+    change(tmp_path / "configurations.json", **{file.name: digest(file)})
+    with pytest.raises(CheckpointError, match=r"of configuration 'w-0' are .* not finite"):
         joslim.load(tmp_path)
 
 

@@ -1,19 +1,24 @@
 """Networks on disk."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from slimmable_folder import ALLOW, change, save
 from small_training import spec
 from torch import Tensor, nn
 
 import joslim
 from joslim.errors import CheckpointError, NetworkError
-from joslim.supernet import storage
+from joslim.supernet import configurations, storage
+from joslim.supernet.saved_spec import WEIGHTS, read_spec
 from joslim.supernet.storage import (
+    digest,
     load_spec,
     load_subnetwork,
     load_supernet,
@@ -55,16 +60,17 @@ def test_loading_traces_nothing(name: str, tmp_path: Path, monkeypatch: pytest.M
     size = 64 if "vit" in name else 32
     normalised = {"mean": (0.5,) * 3, "std": (0.2,) * 3}
     small = spec(network=name, in_channels=3, image_size=size, **normalised)
-    network = small.build().eval()
+    network = small.build(allow=ALLOW).eval()
     widths = network.space.smallest
     save_subnetwork(tmp_path, Subnetwork.of(network, small, widths))
     monkeypatch.setattr("joslim.tracing.trace", None)
     batch = torch.rand(1, 3, size, size)
     with torch.no_grad():
-        found, expected = joslim.load(tmp_path)(batch), network(batch, widths)
+        found, expected = joslim.load(tmp_path, allow=ALLOW)(batch), network(batch, widths)
     torch.testing.assert_close(found, expected)
     described = {k: str(m) for k, m in network.extract(widths).named_modules()}
-    assert {k: str(m) for k, m in joslim.load(tmp_path).named_modules()} == described
+    loaded = joslim.load(tmp_path, allow=ALLOW)
+    assert {k: str(m) for k, m in loaded.named_modules()} == described
 
 
 def test_an_own_module_is_saved_and_loaded_without_a_name(tmp_path: Path):
@@ -86,13 +92,15 @@ def test_an_own_module_is_saved_and_loaded_without_a_name(tmp_path: Path):
 
 
 def test_networks_saved_by_version_0_1_load():
-    network, old_spec = load_supernet(OLD / "supernet")
+    with pytest.warns(UserWarning, match=r"of format 1, without a digest of the weights and of "):
+        network, old_spec = load_supernet(OLD / "supernet")
     assert old_spec == spec(mean=(0.3,), std=(0.4,))
     for name, tensor in network.model.state_dict().items():
         if tensor.is_floating_point() and name not in ("mean", "std"):
             counted = torch.arange(tensor.numel()) % 13 / 100 + 0.01
             assert torch.equal(tensor, counted.view(tensor.shape)), name
-    sub = load_subnetwork(OLD / "subnetwork")
+    with pytest.warns(UserWarning, match=r"damage would not be seen; save the network again"):
+        sub = load_subnetwork(OLD / "subnetwork")
     assert sub.provenance == {"kind": "budget", "id": "w-1", "budget": "tiny"}
     assert tuple(sub.widths.values()) == network.space.smallest == (7, 7, 14, 14, 28, 28)
     expected = network.eval()(images(), network.space.smallest)
@@ -100,8 +108,7 @@ def test_networks_saved_by_version_0_1_load():
 
 
 def change_spec(folder: Path, **changes: Any) -> None:
-    content = json.loads((folder / "spec.json").read_text())
-    (folder / "spec.json").write_text(json.dumps({**content, **changes}))
+    change(folder / "spec.json", **changes)
 
 
 def test_damaged_networks_are_named(tmp_path: Path):
@@ -109,17 +116,17 @@ def test_damaged_networks_are_named(tmp_path: Path):
         joslim.load(tmp_path)
     network = spec().build()
     save_supernet(tmp_path, network, spec())
-    change_spec(tmp_path, format=3)
-    with pytest.raises(CheckpointError, match=r"spec.json is of format 3; expected at most 2"):
+    change_spec(tmp_path, format=4)
+    with pytest.raises(CheckpointError, match=r"spec.json is of format 4; expected at most 3"):
         joslim.load(tmp_path)
-    change_spec(tmp_path, format=2, attributes={"network.conv.out_channels": "16"})
+    change_spec(tmp_path, format=3, attributes={"network.conv.out_channels": "16"})
     with pytest.raises(CheckpointError, match=r"'network.conv.out_channels' is '16'; expected wh"):
         joslim.load(tmp_path)
     change_spec(tmp_path, attributes={"network.conv.forward": 16})
     with pytest.raises(CheckpointError, match=r"the network has no 'network.conv.forward' now"):
         joslim.load(tmp_path)
     (tmp_path / "spec.json").write_text("{}")
-    with pytest.raises(CheckpointError, match=r"is not a network's spec: network: Field req"):
+    with pytest.raises(CheckpointError, match=r"is not a network's spec: network: .*[Rr]equired"):
         joslim.load(tmp_path)
     (tmp_path / "spec.json").write_text('{"format": 2}')
     with pytest.raises(CheckpointError, match=r"spec.json: widths: Field required"):
@@ -131,7 +138,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path):
     for name in ("smallest", "full"):
         widths = getattr(network.space, name)
         save_subnetwork(tmp_path / name, Subnetwork.of(network, spec(), widths))
-    (tmp_path / "full" / storage.WEIGHTS).replace(tmp_path / "smallest" / storage.WEIGHTS)
+    (tmp_path / "full" / WEIGHTS).replace(tmp_path / "smallest" / WEIGHTS)
     with pytest.raises(CheckpointError, match=r"is not the file that .*spec.json was written with"):
         joslim.load(tmp_path / "smallest")
     with pytest.raises(CheckpointError, match=r"full/weights.safetensors cannot be read"):
@@ -141,8 +148,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path):
 def test_channel_groups_that_no_longer_exist_are_named(tmp_path: Path):
     network = spec().build()
     save_supernet(tmp_path, network, spec())
-    content = storage.read_spec(tmp_path)
-    groups = dict(content["widths"])
+    groups = dict(read_spec(tmp_path).widths)
     groups["network.gone"] = groups.pop("network.conv")
     change_spec(tmp_path, widths=groups)
     with pytest.raises(CheckpointError, match=r"differ in network.conv, network.gone$"):
@@ -181,7 +187,22 @@ def test_another_network_of_the_same_layers_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"widths": [1]}, {"mean": "abc"}, {"leaves": None}, {"divisor": "x"}, {"extra": 1}]
+    "changes",
+    [
+        {"widths": [1]},
+        {"mean": "abc"},
+        {"leaves": None},
+        {"divisor": "x"},
+        {"extra": 1},
+        {"num_classes": "10"},
+        {"num_classes": True},
+        {"num_classes": 10**12},
+        {"image_size": 10**9},
+        {"in_channels": 0},
+        {"mean": [0.5, 0.5]},
+        {"std": [0.0]},
+        {"std": [float("nan")]},
+    ],
 )
 def test_values_of_other_types_are_named(changes: dict[str, Any], tmp_path: Path):
     save_supernet(tmp_path, spec().build(), spec())
@@ -195,3 +216,118 @@ def test_the_spec_alone_can_be_read(tmp_path: Path):
     followed = replace(spec(), min_width=0.5, divisor=2)
     save_supernet(tmp_path, followed.build(), followed)
     assert load_spec(tmp_path) == followed
+
+
+def test_a_spec_that_is_no_object_or_nested_deeply_is_named(tmp_path: Path):
+    file = tmp_path / "spec.json"
+    for text, message in (
+        ("[]", "spec.json holds a list; expected keys with values"),
+        ("[" * 100_000, r"spec.json cannot be read: maximum recursion depth"),
+        ('{"format": ' + "9" * 5000 + "}", r"spec.json cannot be read: Exceeds the limit"),
+        ('{"format": true}', r"spec.json is of format True; expected at most 3"),
+    ):
+        file.write_text(text)
+        with pytest.raises(CheckpointError, match=message):
+            joslim.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("mean", [0.4]), ("widths", {"network.conv": 5}), ("provenance", {"id": "x"})],
+)
+def test_a_spec_that_was_edited_is_refused(key: str, value: Any, tmp_path: Path):
+    network = spec().build()
+    save_subnetwork(tmp_path, Subnetwork.of(network, spec(), network.space.smallest))
+    file = tmp_path / "spec.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    with pytest.raises(CheckpointError, match=r"spec.json was changed after it was written, or it"):
+        joslim.load(tmp_path)
+
+
+def test_networks_of_format_2_load_and_say_what_is_not_seen(tmp_path: Path):
+    network = spec().build()
+    save_subnetwork(tmp_path, Subnetwork.of(network, spec(), network.space.smallest))
+    change_spec(tmp_path, format=2)
+    with pytest.warns(UserWarning, match=r"of format 2, without a digest of itself: damage would"):
+        joslim.load(tmp_path)
+
+
+def rewrite_weights(folder: Path, name: str, change: Callable[[Tensor], Tensor]) -> None:
+    """Change one tensor, and its file's digest with it."""
+    tensors = load_file(folder / WEIGHTS)
+    save_file({**tensors, name: change(tensors[name])}, folder / WEIGHTS)
+    change_spec(folder, **{WEIGHTS: digest(folder / WEIGHTS)})
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("network.conv.weight", lambda t: t / 0, "conv.weight' holds numbers that are not finite"),
+        ("network.norm.running_var", lambda t: t * torch.inf, "running_var' holds numbers that"),
+        ("network.conv.weight", Tensor.half, "conv.weight' is of torch.float16; expected torch.fl"),
+        ("network.norm.num_batches_tracked", Tensor.float, "tracked' is of torch.float32; expect"),
+    ],
+)
+def test_weights_that_are_no_numbers_or_of_another_type_are_refused(
+    name: str, change: Callable[[Tensor], Tensor], message: str, tmp_path: Path
+):
+    network = spec().build()
+    save_supernet(tmp_path, network, spec())
+    rewrite_weights(tmp_path, name, change)
+    with pytest.raises(CheckpointError, match=message):
+        joslim.load(tmp_path)
+    with pytest.raises(CheckpointError, match=message):
+        load_supernet(tmp_path)
+
+
+def test_a_flipped_bit_is_seen(tmp_path: Path):
+    save_supernet(tmp_path, spec().build(), spec())
+    content = bytearray((tmp_path / WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    (tmp_path / WEIGHTS).write_bytes(content)
+    with pytest.raises(CheckpointError, match="its SHA-256 digest is another"):
+        joslim.load(tmp_path)
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path):
+    network = spec().build()
+    with torch.no_grad():
+        network.model.get_parameter("network.conv.weight")[0] = torch.nan
+    with pytest.raises(CheckpointError, match=r"to be saved in .*conv.weight' holds numbers that"):
+        save_supernet(tmp_path / "supernet", network, spec())
+    assert not (tmp_path / "supernet").exists()
+
+
+def test_a_mask_of_infinities_is_no_damage(tmp_path: Path):
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, 8, 3), nn.Linear(8, 10)
+            self.register_buffer("mask", torch.full((3,), -torch.inf))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.conv(x).mean((2, 3)))
+
+    mine = spec(network="mine")
+    network = mine.build(model=Masked())
+    save_supernet(tmp_path, network, mine)
+    assert torch.equal(joslim.load(tmp_path, Masked()).network.mask, torch.full((3,), -torch.inf))
+
+
+def test_no_file_is_read_or_hashed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    save(tmp_path, spec())
+    hashed, read = [], []
+    monkeypatch.setattr(storage, "digest", counting(storage.digest, hashed))
+    monkeypatch.setattr(configurations, "digest", counting(configurations.digest, hashed))
+    monkeypatch.setattr(Path, "read_text", counting(Path.read_text, read))
+    joslim.load(tmp_path)
+    assert sorted(hashed) == [tmp_path / "private.safetensors", tmp_path / WEIGHTS]
+    assert sorted(read) == [tmp_path / "configurations.json", tmp_path / "spec.json"]
+
+
+def counting(function: Callable[..., Any], seen: list[Path]) -> Callable[..., Any]:
+    def counted(path: Path, *arguments: Any, **options: Any) -> Any:
+        seen.append(path)
+        return function(path, *arguments, **options)
+
+    return counted

@@ -55,6 +55,21 @@ def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path: Path):
         next(trainer().run(file))
 
 
+def test_a_whole_checkpoint_that_cannot_be_loaded_is_named(tmp_path: Path):
+    file = tmp_path / "checkpoint.pt"
+    save_checkpoint(file, {"step": Path("no plain value")})
+    with pytest.raises(CheckpointError, match=r"checkpoint.pt is whole, but cannot be read: .*"):
+        load_checkpoint(file)
+    file.unlink()
+    save_checkpoint(file, [1])  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match=r"checkpoint.pt is a list; expected a dict"):
+        load_checkpoint(file)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(CheckpointError, match=r"checkpoint.pt cannot be read: .*directory"):
+        load_checkpoint(file)
+
+
 def test_on_a_full_disk_training_goes_on(tmp_path: Path):
     full = Path("/dev/full")
     if not full.exists():

@@ -54,6 +54,26 @@ def test_an_expected_end_is_told_in_a_line_without_a_traceback(
     assert capsys.readouterr() == ("", told)
 
 
-def test_an_error_of_ours_keeps_its_traceback() -> None:
-    with pytest.raises(ValueError, match="batch_size is 7"):
-        run_command(raising(ValueError("batch_size is 7")))
+def test_an_error_that_is_not_expected_has_its_traceback_without_a_login(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_command(raising(ValueError("no answer of http://joe:secret@host/x\x1b[2J")))
+    assert ended.value.code == 1
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "Traceback (most recent call last):"
+    assert told[-1] == r"ValueError: no answer of http://host/x\x1b[2J"
+
+
+def test_what_others_have_written_is_text(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_command(raising(DataError("class '[/]\x1b]8;;http://x\x07' at http://joe:secret@host")))
+    expected = "DataError: class '[/]\\x1b]8;;http://x\\x07' at http://host\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_warnings_are_text_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        run_command(lambda: warnings.warn("\rof http://joe:secret@host", stacklevel=1))
+    assert capsys.readouterr().err == "warning: \\rof http://host\n"
