@@ -19,7 +19,7 @@ FLOORS = (
     {"pipelines.terminal", "pipelines.tracking"},
     {"pipelines.settings"},
     {"joslim.front", "joslim.finetuning", "joslim.shipping"},
-    {"joslim.training"},
+    {"joslim.training", "joslim.config"},
     {"joslim.search"},
     {"joslim.costs"},
     {"joslim.supernet"},

@@ -1,7 +1,7 @@
-"""The sections of ``params.yaml`` as a frozen configuration."""
+"""The sections of ``params.yaml`` as a frozen configuration; read without PyTorch."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -12,12 +12,12 @@ from pydantic import (
     model_validator,
 )
 
-from joslim import costs, data
-from joslim.budgets import Budget, parse_limits, quantity
+from joslim.budgets import QUANTITIES, Budget, parse_limits, quantity
+from joslim.config import TrainingConfig
 from joslim.errors import BudgetError, ConfigError
-from joslim.supernet.private import Private
-from joslim.supernet.spec import NetworkSpec
-from joslim.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from joslim.supernet.spec import NetworkSpec
 
 
 class _Section(BaseModel):
@@ -33,10 +33,6 @@ class DataParams(_Section):
     image_size: int = Field(ge=8)
     val_fraction: float = Field(gt=0, le=0.5)
     test_fraction: float = Field(gt=0, le=0.5)
-
-    def classes(self) -> tuple[str, ...]:
-        """Class names, known without reading an image."""
-        return data.classes(self.source, self.path)
 
 
 class NetworkParams(_Section):
@@ -87,7 +83,7 @@ class FrontParams(_Section):
 class FinetuneParams(_Section):
     """How the chosen sub-networks are trained on."""
 
-    private: Private
+    private: Literal["nothing", "norms", "norms-and-classifier", "all"]
     epochs: float = Field(gt=0)
     learning_rate: float = Field(gt=0)
     distillation_weight: float = Field(ge=0, le=1)
@@ -176,14 +172,17 @@ class Params(_Section):
         except BudgetError as error:
             raise ConfigError(f"search.limits: {error}") from error
         for limit in limits:
-            if limit.quantity.name not in costs.COSTS:
-                raise ConfigError(f"search.limits is {limit}; expected {', '.join(costs.COSTS)}")
+            if limit.quantity.is_measured:
+                exact = ", ".join(q.name for q in QUANTITIES.values() if not q.is_measured)
+                raise ConfigError(f"search.limits is {limit}; expected {exact}")
         return limits
 
     def network_spec(
         self, num_classes: int, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()
-    ) -> NetworkSpec:
+    ) -> "NetworkSpec":
         """The supernet's spec; mean and std may be left out if no image will pass through it."""
+        from joslim.supernet.spec import NetworkSpec
+
         return NetworkSpec(
             network=self.network.name,
             num_classes=num_classes,
