@@ -13,7 +13,14 @@ PACKAGES = ("joslim", "pipelines", "benchmarks")
 
 FLOORS = (
     {"benchmarks"},
-    {"pipelines.flow", "pipelines.stages", "pipelines.tune", "pipelines.cli", "pipelines.entry"},
+    {
+        "pipelines.flow",
+        "pipelines.stages",
+        "pipelines.tune",
+        "pipelines.cli",
+        "pipelines.check",
+        "pipelines.entry",
+    },
     {"pipelines.building", "pipelines.registry"},
     {"pipelines.artifacts", "pipelines.pictures"},
     {"pipelines.terminal", "pipelines.tracking"},

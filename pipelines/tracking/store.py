@@ -26,7 +26,7 @@ _DEFAULTS = {
 
 def uri() -> str:
     """Where MLflow's records are: ``MLFLOW_TRACKING_URI``, else a database in the checkout."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.root() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.kept() / 'mlflow.db'}"
 
 
 def require_server() -> None:
@@ -52,7 +52,7 @@ def configure() -> str:
         os.environ.setdefault(name, value)
     import mlflow
 
-    embedded = paths.root() / "mlflow.db"
+    embedded = paths.kept() / "mlflow.db"
     if uri() == f"sqlite:///{embedded}" and not embedded.exists():
         with lock():
             if not embedded.exists():
@@ -90,7 +90,7 @@ def experiment_id() -> str:
     mlflow_client = client()
     from mlflow.exceptions import MlflowException
 
-    artifacts = paths.root() / "mlruns"
+    artifacts = paths.kept() / "mlruns"
     with lock():
         try:
             experiment = mlflow_client.get_experiment_by_name(EXPERIMENT)
@@ -101,7 +101,7 @@ def experiment_id() -> str:
             return mlflow_client.create_experiment(EXPERIMENT, artifact_location=location)
         if experiment.lifecycle_stage == "deleted":
             mlflow_client.restore_experiment(experiment.experiment_id)
-    embedded = uri() == f"sqlite:///{paths.root() / 'mlflow.db'}"
+    embedded = uri() == f"sqlite:///{paths.kept() / 'mlflow.db'}"
     if embedded and Path(experiment.artifact_location) != artifacts:
         raise JoslimError(
             f"mlflow.db keeps its files in {experiment.artifact_location}; expected {artifacts}. "
@@ -113,7 +113,7 @@ def experiment_id() -> str:
 
 def lock() -> FileLock:
     """A lock of the checkout, for changes that other processes must not meet half-done."""
-    state = paths.root() / paths.STATE
+    state = paths.kept() / paths.STATE
     state.mkdir(exist_ok=True)
     return FileLock(state / "tracking.lock", is_singleton=True)
 
