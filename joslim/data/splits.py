@@ -56,10 +56,10 @@ def _divide(
         count = round(fraction * len(members))
         if not 0 < count < len(members):
             needed = next(n for n in itertools.count(2) if 0 < round(fraction * n) < n)
+            images = "1 image" if len(members) == 1 else f"{len(members)} images"
             raise DataError(
-                f"class '{class_name}' has {len(members)} images to take a {name} split of "
-                f"{fraction:g} from; expected at least {needed}, so that some are taken and some "
-                "stay"
+                f"class '{class_name}' has {images}; a {name} split of {fraction:g} needs at least "
+                f"{needed} of each class, to take some and leave some"
             )
         taken[members[:count]] = True
     return indices[~taken[indices]], indices[taken[indices]]
