@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
+from joslim.config import TrainingConfig
 from joslim.data import Images, TrainingStream
 from joslim.front import BATCH
 from joslim.machine.device import training_device, training_precision
@@ -11,7 +12,6 @@ from joslim.machine.memory_format import fast_memory_format
 from joslim.machine.mixed_precision import suited_to_autocast
 from joslim.supernet.batch_norm import even_batch, recalibrate_batchnorm
 from joslim.training.averaging import averaged
-from joslim.training.config import TrainingConfig
 from joslim.training.optimizer import learning_rate_at, make_optimizer
 from joslim.training.sandwich import sandwich_step
 from pipelines.terminal.progress import track

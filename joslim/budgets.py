@@ -33,9 +33,14 @@ class Quantity:
     units: Mapping[str, float]
     example: str
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether it is a latency, which a device decides; all else follows from the network."""
+        return self.units is _MILLISECONDS
+
     def format(self, value: float) -> str:
         """``value`` (in the unit of `column`) for people: ``11.8M``, ``4 MiB``, ``3.10 ms``."""
-        if self.units is _MILLISECONDS:
+        if self.is_measured:
             return f"{value:.2f} ms"
         binary = self.units is _BYTES
         for unit in ("GiB", "MiB", "KiB") if binary else ("G", "M", "k"):

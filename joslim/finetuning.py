@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
+from joslim.config import TrainingConfig
 from joslim.data import Images, TrainingStream
 from joslim.evaluation import measure
 from joslim.machine.device import training_device, training_precision
 from joslim.machine.memory_format import fast_memory_format
 from joslim.machine.mixed_precision import autocast, suited_to_autocast
-from joslim.training.config import TrainingConfig
 from joslim.training.losses import distillation_loss
 from joslim.training.optimizer import learning_rate_at, make_optimizer
 

@@ -19,6 +19,8 @@ from pipelines.registry.lookup import Entry
 from pipelines.registry.model_card import HEADINGS, cells
 from pipelines.registry.records import connect
 from pipelines.settings import paths
+from pipelines.settings.loading import read_params
+from pipelines.terminal.command import run_command
 from pipelines.terminal.console import complain, console
 from pipelines.terminal.printable import one_line
 
@@ -47,7 +49,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Find the best model for a budget in the registry at MLFLOW_TRACKING_URI, or in the "
-    "checkout's own.",
+    "checkout's own. And, before a run: check.",
 )
 
 _BUDGET = typer.Option(
@@ -141,6 +143,19 @@ def export(
     write = exporter.to_onnx if format is Format.ONNX else exporter.to_pt2
     write(exporter.program(entry), output)
     print(one_line(f"{entry.uri} -> {output}"))
+
+
+@app.command()
+def check() -> None:
+    """Check params.yaml, the images and the network it names; say what a run will do."""
+    run_command(_check)
+
+
+def _check() -> None:
+    read_params()  # what is wrong by itself is told before PyTorch is imported
+    from pipelines import check
+
+    check.main()
 
 
 @app.command()

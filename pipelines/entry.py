@@ -1,4 +1,4 @@
-"""The ``joslim`` command, which tells what to install where only the library is."""
+"""The ``joslim`` command, and what every command says where only the library is installed."""
 
 import importlib.util
 import sys
@@ -8,18 +8,26 @@ PACKAGES = ("dvc", "hyperopt", "jinja2", "matplotlib", "mlflow", "pandas", "pref
 """Of the extra ``pipeline``."""
 
 
-def main() -> None:
-    """Run the command.
+def require_packages(command: str) -> None:
+    """Look whether the packages of the pipeline are there, without importing them.
+
+    Args:
+        command: As it was typed, for the error.
 
     Raises:
-        SystemExit: With one line, if packages of the pipeline are missing.
+        SystemExit: With one line, if some are missing.
     """
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         sys.exit(
-            f"joslim: the command needs {', '.join(missing)}; run: pip install 'joslim[pipeline]' "
+            f"{command} needs {', '.join(missing)}; run: pip install 'joslim[pipeline]' "
             "(in a checkout: pip install -e '.[pipeline]')"
         )
+
+
+def main() -> None:
+    """Run ``joslim``."""
+    require_packages("joslim")
     from pipelines.cli import app
 
     app()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from checkout import SOURCE
+from commands import NOT_RUN, commands, reason_not_run, runnable
 
 NAMED = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 PAGES = sorted(
@@ -120,6 +121,26 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
 @per_page
 def test_commands_run_modules_that_exist(page: Path) -> None:
     assert [name for name in modules(page.read_text()) if not is_module(name)] == []
+
+
+def test_every_reason_not_to_run_a_command_is_one_of_some_command() -> None:
+    given = {reason_not_run(command) for page in PAGES for command in commands(page)}
+    assert given - {None} == set(NOT_RUN.values())
+
+
+def test_commands_are_found_in_blocks_and_in_the_text(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "Say `joslim lookup --budget\nmacs=1%` or `joslim`.\n\n"
+        '```console\nmake run  # all\n.venv/bin/joslim front \\\n  --json\n{"an": "answer"}\n```\n'
+        "```python\nx = 1\n```\n"
+    )
+    assert commands(page) == [
+        "make run  # all",
+        ".venv/bin/joslim front    --json",
+        "joslim lookup --budget macs=1%",
+    ]
+    assert runnable(page) == ["joslim front    --json", "joslim lookup --budget macs=1%"]
 
 
 def test_tables_code_and_bare_links_may_be_long() -> None:

@@ -76,11 +76,22 @@ joslim.search.create("tpe", space=network.space, cost=macs, seed=0)
     )
 
 
-def test_the_command_says_in_one_line_what_to_install(tmp_path: Path) -> None:
-    done = run_blocked("from pipelines.entry import main; main()", cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [
+        ("pipelines.entry", "joslim"),
+        ("pipelines.flow", "python -m pipelines.flow"),
+        ("pipelines.tune", "python -m pipelines.tune"),
+    ],
+)
+def test_a_command_says_in_one_line_what_to_install(
+    module: str, command: str, tmp_path: Path
+) -> None:
+    program = f"import runpy; runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    done = run_blocked(program, cwd=tmp_path)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("joslim: the command needs dvc, hyperopt, ")
+    assert line.startswith(f"{command} needs dvc, hyperopt, ")
     assert "run: pip install 'joslim[pipeline]'" in line
 
 

@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from checkout import SOURCE, Checkout
+from commands import runnable
 
 BUDGETS = {"tiny": {"macs": "40%"}, "full": {"macs": "100%", "params": "2M"}}
 
@@ -124,6 +126,23 @@ print(json.dumps([(logits.argmax(1) == images.labels).double().mean().item(),
     )
     assert outside.returncode == 1
     assert "the cheapest in macs is models:/" in outside.stderr
+
+
+PAGES = [SOURCE / "README.md", *sorted((SOURCE / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", filter(runnable, PAGES), ids=lambda page: page.name)
+def test_the_commands_of_the_pages_hold_after_a_run(checkout: Checkout, page: Path):
+    """As they stand there but for `commands.REPLACED`; why others are not run: `NOT_RUN`."""
+    pytest.importorskip("onnxruntime")
+    before = set(checkout.root.iterdir())
+    np.save(checkout.root / "images.npy", np.zeros((8, 1, 28, 28), np.float32))
+    for command in runnable(page):
+        done = checkout.attempt("bash", "-c", command)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        assert done.stdout, command
+    for made in set(checkout.root.iterdir()) - before:
+        shutil.rmtree(made) if made.is_dir() else made.unlink()
 
 
 def test_a_second_repro_changes_nothing(checkout: Checkout):

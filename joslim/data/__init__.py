@@ -1,6 +1,5 @@
 """Images: where they come from, how they are split, and how batches are drawn."""
 
-from joslim.data.appearance import is_colour
 from joslim.data.augmentation import Augmentation
 from joslim.data.batches import TrainingStream
 from joslim.data.dataset import Dataset
@@ -21,7 +20,6 @@ __all__ = [
     "Splits",
     "TrainingStream",
     "classes",
-    "is_colour",
     "list_files",
     "read",
     "split",

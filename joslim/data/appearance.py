@@ -4,7 +4,7 @@ import struct
 from typing import Any, cast
 
 import numpy as np
-from PIL import ExifTags, Image, ImageColor, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from joslim.errors import DataError
 
@@ -24,14 +24,6 @@ DAMAGE = (
 def laid_on(background: str) -> str:
     """What is remarked of transparent images."""
     return f"transparent images, laid on {background}"
-
-
-def is_colour(name: str) -> bool:
-    """Whether Pillow knows a colour of that name, or form, that is not transparent itself."""
-    try:
-        return len(ImageColor.getrgb(name)) == 3
-    except ValueError:
-        return False
 
 
 def as_seen(image: Image.Image, background: str) -> tuple[Image.Image, tuple[str, ...]]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.datasets import FashionMNIST
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
-from joslim.data.appearance import is_colour
+from joslim.colours import is_colour
 from joslim.data.cifar import CIFAR, cifar_classes, read_cifar
 from joslim.data.dataset import Dataset
 from joslim.data.folder import folder_classes, read_folder

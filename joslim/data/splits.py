@@ -1,5 +1,6 @@
 """Fixed, disjoint splits: ``train`` to learn from, ``val`` to choose by, ``test`` to report."""
 
+import itertools
 from dataclasses import dataclass, fields
 
 import torch
@@ -58,9 +59,11 @@ def _divide(
         members = indices[labels[indices] == label]
         count = round(fraction * len(members))
         if not 0 < count < len(members):
+            needed = next(n for n in itertools.count(2) if 0 < round(fraction * n) < n)
+            images = "1 image" if len(members) == 1 else f"{len(members)} images"
             raise DataError(
-                f"class '{class_name}' has {len(members)} images; a {name} split of {fraction:g} "
-                f"would take {count} of them"
+                f"class '{class_name}' has {images}; a {name} split of {fraction:g} needs at least "
+                f"{needed} of each class, to take some and leave some"
             )
         taken[members[:count]] = True
     return indices[~taken[indices]], indices[taken[indices]]

@@ -1,13 +1,12 @@
 """Training losses: labels for the full network, its own predictions for the sub-networks."""
 
 import math
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Divergence = Literal["kl", "alpha"]
+from joslim.config import Divergence
 
 MAX_RATIO = 5.0
 """Of a sub-network's probability over its teacher's, in the α-divergence; AlphaNet's value."""

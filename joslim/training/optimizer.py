@@ -5,7 +5,7 @@ import math
 from torch import nn
 from torch.optim import SGD, Optimizer
 
-from joslim.training.config import TrainingConfig
+from joslim.config import TrainingConfig
 
 
 def learning_rate_at(step: int, num_steps: int, config: TrainingConfig) -> float:

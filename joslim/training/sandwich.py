@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from joslim import distributed
+from joslim.config import Divergence
 from joslim.machine.mixed_precision import autocast
-from joslim.training.losses import Divergence, distillation_loss
+from joslim.training.losses import distillation_loss
 from joslim.widths import Widths
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 from joslim import costs, distributed
+from joslim.config import TrainingConfig
 from joslim.data import Images, TrainingStream
 from joslim.data.memory_images import unit_range
 from joslim.errors import CheckpointError, DataError, DivergenceError
@@ -21,7 +22,6 @@ from joslim.search import Strategy
 from joslim.supernet.network import SlimmableNetwork
 from joslim.training.averaging import averaged
 from joslim.training.checkpoint import load_checkpoint, save_checkpoint
-from joslim.training.config import TrainingConfig
 from joslim.training.optimizer import learning_rate_at, make_optimizer
 from joslim.training.refresh import refresh_history
 from joslim.training.sandwich import sandwich_step

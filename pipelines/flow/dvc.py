@@ -5,20 +5,21 @@ import os
 import re
 import signal
 import sys
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
-from itertools import dropwhile
 from pathlib import Path
 from typing import Literal
 
-from joslim.errors import JoslimError
+from pipelines.flow.complaints import BusyError, Complaints
+from pipelines.flow.complaints import StageError as StageError
 from pipelines.flow.end_with_parent import END_WITH_PARENT
 from pipelines.settings import paths
 from pipelines.terminal.printable import printable
 from pipelines.terminal.progress import RECORDS_VARIABLE, Progress
 
 GRACE_SECONDS = 10.0
+BUSY_SECONDS = 5.0
+"""Between two looks whether another DVC has left what a stage reads and writes."""
 
 _DVC = (*END_WITH_PARENT, sys.executable, "-m", "dvc", "--wait-for-lock")
 _LONGEST_LINE = 1 << 20
@@ -28,18 +29,9 @@ _CHATTER = re.compile(
     r"|Data and pipelines are up to date|Use `dvc push`|To track the changes with git"
     r"|To enable auto staging|\tgit add |\tdvc config core.autostage|> python -m pipelines\."
 )
-_DVC_FAILED = re.compile(r"ERROR: failed to reproduce '.*?': ")
-_KILLED = re.compile(r"failed to run: (.*), exited with (-9|137)$")
-_ERROR = re.compile(r"[\w.]*(error|exception|interrupt)(:|$)", re.IGNORECASE)
-_TRACEBACK = "Traceback (most recent call last):"
-
 
 Outcome = Literal["ran", "restored", "unchanged"]
 """Of a stage: restored if DVC had its results in its cache, but others were in place."""
-
-
-class StageError(JoslimError, RuntimeError):
-    """A stage that failed; the text is the stage's own."""
 
 
 async def unchanged() -> set[str]:
@@ -58,12 +50,13 @@ async def reproduce(
     on_line: Callable[[str], None],
     on_progress: Callable[[Progress], None],
 ) -> Outcome:
-    """Have DVC bring one stage up to date.
+    """Have DVC bring one stage up to date, after any other DVC that is working on it.
 
     Args:
         stage: Name as in dvc.yaml, such as ``finetune@tiny``.
         variables: Environment variables for the stage, beside this process's own.
-        on_line: Called with every line of the stage's output.
+        on_line: Called with every line of the stage's output, but for those of the error that it
+            fails with.
         on_progress: Called when the stage says how far it is.
 
     Raises:
@@ -71,33 +64,61 @@ async def reproduce(
 
     When cancelled, the stage and everything that it started has ended before this returns.
     """
-    process = await _start({RECORDS_VARIABLE: "1", **variables}, "repro", "-s", stage)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    outcome: Outcome = "restored"
-    complaints: deque[str] = deque(maxlen=200)
+    blocker = ""
+    while True:
+        try:
+            return await _attempt(stage, variables, on_line, on_progress)
+        except BusyError as busy:
+            if str(busy) != blocker:
+                blocker = str(busy)
+                on_line(f"waiting for another DVC, {blocker}")
+            await asyncio.sleep(BUSY_SECONDS)
 
-    async def read(stream: asyncio.StreamReader) -> None:
+
+async def _attempt(
+    stage: str,
+    variables: Mapping[str, str],
+    on_line: Callable[[str], None],
+    on_progress: Callable[[Progress], None],
+) -> Outcome:
+    process = await _start({RECORDS_VARIABLE: "1", **variables}, "repro", "-s", stage)
+    outcome: Outcome = "restored"
+    complaints = Complaints(on_line)
+
+    async def listen() -> None:
         nonlocal outcome
-        async for raw in stream:
-            line = printable(raw.decode(errors="replace").rstrip())
+        async for line in _lines(process.stdout):
             if line.startswith(f"Running stage '{stage}'"):
                 outcome = "ran"
             elif (unchanged := _UNCHANGED.match(line)) and unchanged[1] == stage:
                 outcome = "unchanged"
+            if _CHATTER.match(line):
+                continue
+            complaints.release()
             if (progress := Progress.decode(line)) is not None:
                 on_progress(progress)
-            elif line and not _CHATTER.match(line):
+            else:
                 on_line(line)
-                complaints.extend([line] if stream is process.stderr else [])
+
+    async def listen_to_complaints() -> None:
+        async for line in _lines(process.stderr):
+            complaints.add(line)
 
     try:
-        await asyncio.gather(read(process.stdout), read(process.stderr))
+        await asyncio.gather(listen(), listen_to_complaints())
         if await process.wait():
-            raise StageError(_reason(list(complaints)))
+            raise complaints.error()
+        complaints.release()
         return outcome
     finally:
         await _end_group(process)
+
+
+async def _lines(stream: asyncio.StreamReader | None) -> AsyncIterator[str]:
+    assert stream is not None, "is a pipe"
+    async for raw in stream:
+        if line := printable(raw.decode(errors="replace").rstrip()):
+            yield line
 
 
 async def _start(variables: Mapping[str, str], *arguments: str) -> asyncio.subprocess.Process:
@@ -127,19 +148,3 @@ async def _end_group(process: asyncio.subprocess.Process) -> None:
                     await asyncio.wait_for(process.wait(), GRACE_SECONDS)
         finally:
             os.killpg(process.pid, signal.SIGKILL)
-
-
-def _reason(lines: list[str]) -> str:
-    """The exception's message; without an exception, the last that the stage and DVC said."""
-    end = next((i for i, line in enumerate(lines) if _DVC_FAILED.match(line)), len(lines))
-    own, dvc = lines[:end], [_DVC_FAILED.sub("", line) for line in lines[end:]]
-    for line in dvc:
-        if killed := _KILLED.match(line):
-            return f"{killed[1]} was killed; often the machine has run out of memory"
-    if _TRACEBACK in own:
-        after = len(own) - own[::-1].index(_TRACEBACK)
-        message = list(dropwhile(lambda line: line.startswith(" "), own[after:]))
-    else:
-        starts = [i for i, line in enumerate(own) if _ERROR.match(line)]
-        message = own[starts[-1] :] if starts else []
-    return "\n".join(message[:10] or [*own[-3:], *dvc])

@@ -15,7 +15,8 @@ def main() -> int:
     # Not SIG_IGN, which the command would inherit: it hears the same signals and decides for both.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    command = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+    # Files that the caller has passed on are meant for the command.
+    command = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, close_fds=False)
     threading.Thread(target=_end_with_caller, daemon=True).start()
     return command.wait()
 

@@ -1,7 +1,8 @@
 """The flow: one task per DVC stage, each after the stages that it reads from."""
 
 import os
-from asyncio import Semaphore, gather
+import signal
+from asyncio import CancelledError, Semaphore, current_task, gather, get_running_loop
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any
@@ -11,13 +12,14 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import deployment, flow_run
-from prefect.states import Completed, Failed, State
+from prefect.states import Cancelled, Completed, Failed, State
 
 from joslim.errors import JoslimError
 from joslim.machine.device import num_processors
 from pipelines import tracking
 from pipelines.flow import dvc, results
 from pipelines.flow.cluster import Cluster, cluster
+from pipelines.flow.engine_log import tell_failures_once
 from pipelines.settings.loading import load_params
 from pipelines.terminal.display import Display
 from pipelines.terminal.progress import SECONDS_BETWEEN_LINES, Progress, at_most_every
@@ -25,10 +27,16 @@ from pipelines.terminal.progress import SECONDS_BETWEEN_LINES, Progress, at_most
 MAX_SIDE_BY_SIDE = 4
 """Stages at a time, however many cores there are: each has PyTorch in memory."""
 
+INTERRUPTED = "Interrupted"
+"""What a run and its stages are called in Prefect after Ctrl-C or an end by the system."""
+
 
 @flow(name="joslim")
 async def pipeline() -> State:
     """From raw images to a registered model for every budget."""
+    tell_failures_once()
+    if deployment.id is not None:
+        _take_sigterm_as_ctrl_c()
     try:
         budgets = list(load_params().budgets)
         async with _running(budgets) as run:
@@ -44,13 +52,17 @@ async def pipeline() -> State:
             await results.publish_budgets(budgets)
             await run.stage("report", after=[registered])
     except JoslimError as error:
+        if deployment.id is not None:
+            get_run_logger().error(str(error))
         return Failed(message=str(error))
+    except CancelledError:
+        return Cancelled(name=INTERRUPTED, message="The next run goes on where this one stopped.")
     return Completed(message=f"Registered a model for each of {len(budgets)} budgets.")
 
 
 @task(cache_policy=NO_CACHE, task_run_name="{stage}")
 async def reproduce(stage: str, threads: int, known_unchanged: bool) -> State[None]:
-    """Completed, Restored from DVC's cache, Cached where nothing had changed, or Failed.
+    """Completed, Restored from DVC's cache, Cached where nothing had changed, Failed, Interrupted.
 
     A failure is told in the stage's own words.
     """
@@ -78,6 +90,8 @@ async def reproduce(stage: str, threads: int, known_unchanged: bool) -> State[No
         except dvc.StageError as error:
             shown.outcome = "failed"
             return Failed(message=str(error))
+        except CancelledError:
+            return Cancelled(name=INTERRUPTED)
         shown.outcome = "ran" if outcome == "ran" else "cached"
     if outcome == "ran":
         return Completed()
@@ -90,6 +104,21 @@ OUTCOMES = {"Completed": "ran", "Restored": "cached", "Cached": "cached"}
 """What the display calls the ends of `reproduce`."""
 
 
+def _take_sigterm_as_ctrl_c() -> None:
+    """Of a run that a deployment has started, and that its runner or worker ends by SIGTERM.
+
+    Prefect's own handler stops the event loop, so that stages could not be ended in order.
+    """
+    task = current_task()
+    assert task is not None
+
+    def interrupt() -> None:
+        if not task.cancelling():
+            task.cancel()
+
+    get_running_loop().add_signal_handler(signal.SIGTERM, interrupt)
+
+
 class _Run:
     """A run of the flow: which stages may run at the same time, and how far it is."""
 
@@ -100,7 +129,7 @@ class _Run:
         self._unchanged: set[str] = set()
         self._changed_since: set[UUID] = set()
         self._progress_id = progress_id
-        self._num_stages = 6 + 2 * num_budgets
+        self._num_stages = 7 + 2 * num_budgets
         self._num_done = 0
 
     async def find_unchanged(self) -> None:
@@ -137,6 +166,8 @@ class _Run:
             state = await named(  # type: ignore[misc]  # Prefect types it as not async
                 **given, wait_for=after, return_state=True
             )
+        if state.is_cancelled():
+            raise CancelledError
         if not state.is_completed():
             raise dvc.StageError(f"{name}: {state.message}")
         if state.name != "Cached":

@@ -1,12 +1,9 @@
 """Serving the flow: runs of it start by a schedule and from Prefect's UI, one at a time."""
 
 import asyncio
-import os
 import signal
-from contextlib import suppress
 from typing import Any
 
-import psutil
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import EntrypointType
 from prefect.runner import Runner
@@ -20,10 +17,7 @@ from pipelines.flow.pipeline import pipeline
 
 class _Runner(Runner):
     def handle_sigterm(self, *_: Any, **__: Any) -> None:
-        """Do as at Ctrl-C, which ends the run that is on; Prefect's own waits for it instead."""
-        for child in psutil.Process().children():
-            if os.getpgid(child.pid) == os.getpgrp():
-                child.send_signal(signal.SIGINT)
+        """Do as at Ctrl-C; Prefect's own cannot stop a run that is about to start."""
         signal.raise_signal(signal.SIGINT)
 
 
@@ -49,5 +43,22 @@ def serve(console: Console, cron: str | None) -> None:
     schedule = f"at '{cron}'" if cron else "without a schedule"
     command = f"PREFECT_API_URL={PREFECT_API_URL.value()} prefect deployment run joslim/joslim"
     console.print(f"Serving the flow {schedule}; start a run: {command}", soft_wrap=True)
-    with suppress(KeyboardInterrupt):
-        asyncio.run(runner.start())
+    asyncio.run(_until_interrupted(runner))
+
+
+async def _until_interrupted(runner: Runner) -> None:
+    """Serve until SIGINT; then the run that is on is cancelled, and those that wait stay."""
+    interrupted = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)
+    serving = asyncio.create_task(runner.start())
+    waiting = asyncio.create_task(interrupted.wait())
+    await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if runner.started:
+        await runner.astop()
+    else:
+        serving.cancel()
+    while not serving.done():
+        await runner.cancel_all()  # of a run that was about to start, the process is there now
+        await asyncio.wait({serving}, timeout=0.5)
+    if not serving.cancelled():
+        serving.result()

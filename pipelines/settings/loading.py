@@ -4,23 +4,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from pydantic import ValidationError
 
-from joslim import costs
-from joslim.budgets import Limit
-from joslim.costs.latency import Latency
-from joslim.errors import ConfigError, JoslimError
-from joslim.machine.timing import latencies_ms
-from joslim.shipping.latency import has_onnx_runtime
-from joslim.supernet.network import SlimmableNetwork
-from joslim.supernet.private import private_parameters
-from joslim.training.config import TrainingConfig
+from joslim.config import TrainingConfig
+from joslim.errors import ConfigError
 from pipelines.settings import paths
-from pipelines.settings.keys import with_keys
 from pipelines.settings.params import ExecutionParams, Params
-from pipelines.settings.profiles import device_latencies, device_latency
 
 
 def load_params(path: Path = paths.PARAMS) -> Params:
@@ -30,12 +20,15 @@ def load_params(path: Path = paths.PARAMS) -> Params:
         ConfigError: Naming the key, its value and what is allowed.
     """
     params = read_params(path)
-    _check_network(params, path)
+    # PyTorch takes seconds to import: what is wrong without it is told before.
+    from pipelines.settings.network import plan
+
+    plan(params, path)
     return params
 
 
 def read_params(path: Path = paths.PARAMS) -> Params:
-    """Read ``params.yaml`` and check every value by itself."""
+    """Read ``params.yaml`` and check every value by itself; errors as of `load_params`."""
     try:
         content = yaml.load(path.read_text(), _Loader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
@@ -127,65 +120,3 @@ def _sentence(error: Any) -> str:
     if error["type"] == "value_error":
         return message if message.startswith(key) else f"{key}: {message}"
     return f"{key} is {error['input']!r}; {message[0].lower()}{message[1:]}"
-
-
-def _check_network(params: Params, path: Path) -> None:
-    try:
-        classes = params.data.classes()
-    except JoslimError as error:
-        text = with_keys(str(error))
-        key = "" if text.startswith("data.path") else "data.path: "
-        raise ConfigError(f"{path}: {key}{text}") from error
-    try:
-        spec = params.network_spec(len(classes))
-        network = spec.build(params.network.weights, allow=params.network.own_code)
-        image = torch.zeros(2, params.data.channels, *(params.data.image_size,) * 2)
-        private_parameters(network.model, params.finetune.private, image)
-    except JoslimError as error:
-        raise ConfigError(f"{path}: network: {with_keys(str(error))}") from error
-    device_latencies(network)
-    if params.search.objective.startswith("latency@"):
-        _profiled(params.search.objective, network, f"{path}: search.objective")
-    for limit in params.limits():
-        _check_limit(f"{path}: search.limits", limit, *_costs(limit, network, params))
-    for name in params.budgets:
-        for limit in params.budget(name):
-            full, smallest = _costs(limit, network, params)
-            # A latency is another each time, and ONNX Runtime's, in which the front is measured
-            # where there is one, far below PyTorch's; what is in doubt is decided then.
-            latency_doubt = 0.02 if has_onnx_runtime() else 0.5
-            doubt = 1.0 if limit.quantity.name in costs.COSTS else latency_doubt
-            _check_limit(f"{path}: budgets.{name}", limit, full, smallest, doubt)
-
-
-def _costs(limit: Limit, network: SlimmableNetwork, params: Params) -> tuple[float, float]:
-    """What the full and the smallest network have of a limited quantity."""
-    if limit.quantity.name in costs.COSTS:
-        cost = costs.COSTS[limit.quantity.name](network)
-        return cost.full, cost.smallest
-    if limit.quantity.name != "latency":
-        predicted = _profiled(limit.quantity.name, network, "budgets")
-        return predicted.full, predicted.smallest
-    ends = [network.extract(network.space.full), network.extract(network.space.smallest)]
-    size = params.data.image_size
-    image = torch.zeros(1, params.data.channels, size, size)
-    full, smallest = latencies_ms(ends, image, repeats=7)
-    return full, smallest
-
-
-def _profiled(quantity: str, network: SlimmableNetwork, key: str) -> Latency:
-    """The fitted latency on another device, of which the checkout has a profile."""
-    try:
-        return device_latency(network, quantity.partition("@")[2]).predicted
-    except ConfigError as error:
-        raise ConfigError(f"{key}: {error}") from error
-
-
-def _check_limit(key: str, limit: Limit, full: float, smallest: float, doubt: float = 1.0) -> None:
-    if limit.resolve(full) < doubt * smallest:
-        show = limit.quantity.format
-        raise ConfigError(
-            f"{key} is {limit}, but the smallest sub-network costs {show(smallest)} "
-            f"({smallest / full:.1%} of the full one's {show(full)}); raise the limit or "
-            f"lower network.min_width{limit.hint}"
-        )

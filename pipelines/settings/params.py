@@ -1,7 +1,7 @@
-"""The sections of ``params.yaml`` as a frozen configuration."""
+"""The sections of ``params.yaml`` as a frozen configuration; read without PyTorch."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -12,13 +12,14 @@ from pydantic import (
     model_validator,
 )
 
-from joslim import costs, data
-from joslim.budgets import Budget, parse_limits, quantity
+from joslim.budgets import QUANTITIES, Budget, parse_limits, quantity
+from joslim.colours import is_colour
+from joslim.config import TrainingConfig
 from joslim.errors import BudgetError, ConfigError
-from joslim.supernet.private import Private
-from joslim.supernet.spec import NetworkSpec
-from joslim.training.config import TrainingConfig
 from pipelines.settings.own_code import named
+
+if TYPE_CHECKING:
+    from joslim.supernet.spec import NetworkSpec
 
 
 class _Section(BaseModel):
@@ -40,16 +41,12 @@ class DataParams(_Section):
     @field_validator("background", mode="before")
     @classmethod
     def _is_colour(cls, background: object) -> object:
-        if not isinstance(background, str) or not data.is_colour(background):
+        if not isinstance(background, str) or not is_colour(background):
             raise ValueError(
                 f"data.background is {background!r}; expected a colour, as white, or in quotes as "
                 "'#ffffff'"
             )
         return background
-
-    def classes(self) -> tuple[str, ...]:
-        """Class names, known without reading an image."""
-        return data.classes(self.source, self.path)
 
 
 class NetworkParams(_Section):
@@ -105,7 +102,7 @@ class FrontParams(_Section):
 class FinetuneParams(_Section):
     """How the chosen sub-networks are trained on."""
 
-    private: Private
+    private: Literal["nothing", "norms", "norms-and-classifier", "all"]
     epochs: float = Field(gt=0)
     learning_rate: float = Field(gt=0)
     distillation_weight: float = Field(ge=0, le=1)
@@ -194,14 +191,17 @@ class Params(_Section):
         except BudgetError as error:
             raise ConfigError(f"search.limits: {error}") from error
         for limit in limits:
-            if limit.quantity.name not in costs.COSTS:
-                raise ConfigError(f"search.limits is {limit}; expected {', '.join(costs.COSTS)}")
+            if limit.quantity.is_measured:
+                exact = ", ".join(q.name for q in QUANTITIES.values() if not q.is_measured)
+                raise ConfigError(f"search.limits is {limit}; expected {exact}")
         return limits
 
     def network_spec(
         self, num_classes: int, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()
-    ) -> NetworkSpec:
+    ) -> "NetworkSpec":
         """The supernet's spec; mean and std may be left out if no image will pass through it."""
+        from joslim.supernet.spec import NetworkSpec
+
         return NetworkSpec(
             network=self.network.name,
             num_classes=num_classes,

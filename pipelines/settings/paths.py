@@ -1,5 +1,6 @@
 """Where every stage reads and writes, relative to the checkout's `root`."""
 
+import os
 from pathlib import Path
 
 INPUTS = Path("data/inputs")
@@ -31,3 +32,13 @@ def root() -> Path:
         if (folder / "dvc.yaml").is_file():
             return folder
     return Path(__file__).resolve().parents[2]
+
+
+def kept() -> Path:
+    """Where that is kept which outlives a run: `root`, absolute.
+
+    Of a copy that `dvc exp run --temp` works in and deletes, the checkout that it is a copy of, as
+    DVC tells the stages.
+    """
+    original = Path(os.environ.get("DVC_ROOT", root()))
+    return original if root().is_relative_to(original / ".dvc" / "tmp") else root()

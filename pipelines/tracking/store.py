@@ -32,7 +32,7 @@ def uri() -> str:
     A server's address comes without the login that the variable may have; that of a database keeps
     it, as there is no other way to it.
     """
-    address = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.root() / 'mlflow.db'}"
+    address = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.kept() / 'mlflow.db'}"
     return without_logins(address) if address.startswith(_SERVERS) else address
 
 
@@ -59,7 +59,7 @@ def configure() -> str:
     _move_login()
     import mlflow
 
-    embedded = paths.root() / "mlflow.db"
+    embedded = paths.kept() / "mlflow.db"
     if uri() == f"sqlite:///{embedded}" and not embedded.exists():
         with lock():
             if not embedded.exists():
@@ -111,7 +111,7 @@ def experiment_id() -> str:
     mlflow_client = client()
     from mlflow.exceptions import MlflowException
 
-    artifacts = paths.root() / "mlruns"
+    artifacts = paths.kept() / "mlruns"
     with lock():
         try:
             experiment = mlflow_client.get_experiment_by_name(EXPERIMENT)
@@ -122,7 +122,7 @@ def experiment_id() -> str:
             return mlflow_client.create_experiment(EXPERIMENT, artifact_location=location)
         if experiment.lifecycle_stage == "deleted":
             mlflow_client.restore_experiment(experiment.experiment_id)
-    embedded = uri() == f"sqlite:///{paths.root() / 'mlflow.db'}"
+    embedded = uri() == f"sqlite:///{paths.kept() / 'mlflow.db'}"
     if embedded and Path(experiment.artifact_location) != artifacts:
         raise JoslimError(
             f"mlflow.db keeps its files in {experiment.artifact_location}; expected {artifacts}. "
@@ -134,7 +134,7 @@ def experiment_id() -> str:
 
 def lock() -> FileLock:
     """A lock of the checkout, for changes that other processes must not meet half-done."""
-    state = paths.root() / paths.STATE
+    state = paths.kept() / paths.STATE
     state.mkdir(exist_ok=True)
     return FileLock(state / "tracking.lock", is_singleton=True)
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from joslim.data.appearance import OTHER_COLOURS, SCALED, TURNED, is_colour, laid_on
+from joslim.colours import is_colour
+from joslim.data.appearance import OTHER_COLOURS, SCALED, TURNED, laid_on
 from joslim.data.decoding import Picture, decode
 from joslim.errors import DataError
 

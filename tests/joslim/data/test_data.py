@@ -104,11 +104,22 @@ def test_splits_are_disjoint_stratified_and_fixed():
     assert not torch.equal(first.val.images, other.val.images)
 
 
-def test_a_class_too_small_to_split_is_named():
-    images = ImageSet(torch.zeros(9, 1, 2, 2).byte(), torch.zeros(9).long())
-    dataset = Dataset(("a", "b"), images, None)
-    with pytest.raises(DataError, match=r"class 'b' has 0 images; a test split of 0.2"):
-        data.split(dataset, val_fraction=0.2, test_fraction=0.2, seed=0)
+@pytest.mark.parametrize(
+    ("fraction", "count", "message"),
+    [
+        (0.2, 0, "class 'b' has 0 images; a test split of 0.2 needs at least 3 of each class"),
+        (0.1, 1, "class 'b' has 1 image; a test split of 0.1 needs at least 6 of each class"),
+        (0.1, 5, "class 'b' has 5 images; a test split of 0.1 needs at least 6 of each class"),
+        (0.1, 6, "class 'b' has 5 images; a val split of 0.1 needs at least 6 of each class"),
+    ],
+)
+def test_a_class_too_small_to_split_is_named(fraction: float, count: int, message: str):
+    labels = torch.tensor([0] * 20 + [1] * count)
+    images = ImageSet(torch.zeros(len(labels), 1, 2, 2).byte(), labels)
+    with pytest.raises(DataError, match=message):
+        data.split(
+            Dataset(("a", "b"), images, None), val_fraction=fraction, test_fraction=fraction, seed=0
+        )
 
 
 def stream(**augmentation) -> TrainingStream:

@@ -71,6 +71,40 @@ def test_reason_of_a_failure(
     assert str(caught.value) == expected
 
 
+def test_an_error_is_held_back_until_the_stage_goes_on(project: Project) -> None:
+    project.behave("prepare", "echo 'OSError: no room, tried again' >&2; sleep 0.5; echo done")
+    _, lines, _ = reproduce("prepare")
+    assert lines[1:] == ["OSError: no room, tried again", "done"]
+
+    told: list[str] = []
+    traceback = "Traceback (most recent call last):\n  File x"
+    project.behave("train", f"echo 'note\n{traceback}\nValueError: torn' >&2; exit 1")
+    with pytest.raises(dvc.StageError, match=r"^ValueError: torn$"):
+        asyncio.run(dvc.reproduce("train", {}, told.append, print))
+    assert told[1:] == ["note", *traceback.splitlines()], "the error itself is told by the caller"
+
+
+def test_a_stage_waits_for_another_dvc_that_is_at_work_on_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who came first wins; the other says so, and both end well."""
+    monkeypatch.setattr(dvc, "BUSY_SECONDS", 0.2)
+    project.behave("prepare", "while test ! -e go_on; do sleep 0.1; done")
+    first = subprocess.Popen([sys.executable, "-m", "dvc", "repro", "prepare"])
+    wait_for_process("sleep 0.1", first.pid)
+    lines: list[str] = []
+
+    def on_line(line: str) -> None:
+        lines.append(line)
+        (project.root / "go_on").touch()
+
+    assert asyncio.run(dvc.reproduce("prepare", {}, on_line, print)) == "unchanged"
+    assert first.wait() == 0
+    (line,) = lines
+    assert line == f"waiting for another DVC, process {first.pid}: dvc repro prepare"
+    assert project.ran().count("prepare start") == 1
+
+
 def test_reason_is_dvcs_own_where_the_stage_did_not_start(project: Project) -> None:
     with pytest.raises(dvc.StageError, match=r"No such file or directory: .*data/prepared"):
         reproduce("train")

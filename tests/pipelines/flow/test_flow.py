@@ -1,16 +1,20 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
 from prefect.client.schemas.objects import TaskRun
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL
 from prefect.states import State
 from prefect.testing.utilities import prefect_test_harness
@@ -154,22 +158,93 @@ def test_a_schedule_starts_runs(prefect: SyncPrefectClient) -> None:
     assert {run.state_name for run in scheduled} == {"Scheduled"}
 
 
-def test_ctrl_c_ends_the_flow_and_all_its_processes(
-    prefect: SyncPrefectClient, project: Project
-) -> None:
-    project.behave("train", "sleep 1000")
-    flow = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.flow"],
-        env=os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value()), "PYTHONPATH": str(ROOT)},
+def start_flow(*arguments: str, api: str | None = None) -> subprocess.Popen[str]:
+    """``python -m pipelines.flow``, with Prefect's server at ``api`` or else one of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipelines.flow", *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | ({"PREFECT_API_URL": api} if api else {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         # Where the tests run in the background, SIGINT is ignored, and children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+def state_names(client: SyncPrefectClient) -> dict[str, str]:
+    """States of the latest flow run and of its tasks, by their names."""
+    started = FlowRunFilter(start_time={"is_null_": False})
+    (flow_run,) = client.read_flow_runs(
+        flow_run_filter=started, limit=1, sort=FlowRunSort.START_TIME_DESC
+    )
+    assert flow_run.state is not None
+    runs = task_runs(client, flow_run.state)
+    return {"flow": flow_run.state_name or ""} | {n: r.state_name or "" for n, r in runs.items()}
+
+
+def test_ctrl_c_ends_the_flow_and_all_its_processes(
+    prefect: SyncPrefectClient, project: Project
+) -> None:
+    project.behave("train", "sleep 1000")
+    flow = start_flow(api=str(PREFECT_API_URL.value()))
     family = wait_for_process("sleep 1000", flow.pid)
     flow.send_signal(signal.SIGINT)
     output, _ = flow.communicate(timeout=300)
     assert flow.returncode == 128 + signal.SIGINT
-    assert output.endswith("interrupted\n")
-    assert not any(process.is_running() for process in family)
+    assert output.endswith("interrupted; the next run goes on where this one stopped\n")
+    assert "rash" not in output
+    assert psutil.wait_procs(family, timeout=60)[1] == []
+    assert state_names(prefect) == {
+        "flow": "Interrupted",
+        "inputs": "Completed",
+        "prepare": "Completed",
+        "train": "Interrupted",
+    }
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_server_ends_the_run_that_is_on_and_starts_none_that_waits(
+    prefect: SyncPrefectClient, project: Project, ending: signal.Signals
+) -> None:
+    project.behave("inputs", "sleep 1000")
+    serving = start_flow("--serve", api=str(PREFECT_API_URL.value()))
+    assert serving.stdout is not None
+    while "start a run" not in (line := serving.stdout.readline()):
+        assert line, "it ended"
+    deployment = prefect.read_deployment_by_name("joslim/joslim")
+    runs = [prefect.create_flow_run_from_deployment(deployment.id).id for _ in range(2)]
+    family = wait_for_process("sleep 1000", serving.pid)
+    serving.send_signal(ending)
+    output, _ = serving.communicate(timeout=300)
+    assert serving.returncode == 0
+    assert "rash" not in output
+    assert "Traceback" not in output
+    assert psutil.wait_procs(family, timeout=60)[1] == []
+    assert project.ran() == ["inputs start"]
+    states = [prefect.read_flow_run(run).state for run in runs]
+    assert sorted(state.type.value for state in states if state) == ["CANCELLED", "SCHEDULED"]
+    for run in runs:
+        prefect.delete_flow_run(run)
+
+
+def test_flows_that_start_at_once_have_a_server_each(project: Project, tmp_path: Path) -> None:
+    """Over one database, which is not there yet."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+        flows = [start_flow() for _ in range(2)]
+        outputs = [flow.communicate()[0] for flow in flows]
+    assert [flow.returncode for flow in flows] == [0, 0], "\n".join(outputs)
+    addresses = [re.findall(r"while this runs: (\S+)", output) for output in outputs]
+    assert len({address for (address,) in addresses}) == 2
+    assert project.ran().count("train start") == 1
+
+
+def test_an_error_of_a_stage_is_told_once(prefect: SyncPrefectClient, project: Project) -> None:
+    error = "DataError: image 7 is torn; expected it to be whole"
+    project.behave("prepare", f"echo '{error}' >&2; exit 3")
+    flow = start_flow(api=str(PREFECT_API_URL.value()))
+    output, _ = flow.communicate()
+    assert flow.returncode == 1
+    assert output.count("torn") == 1
+    assert output.endswith(f"error: prepare: {error}\n")
+    assert "NoneType" not in output

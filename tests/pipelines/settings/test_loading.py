@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,11 @@ import yaml
 from script_project import ROOT
 from settings_file import write
 
+from joslim.config import TrainingConfig
 from joslim.errors import ConfigError
-from joslim.training.config import TrainingConfig
+from joslim.supernet.private import Private
 from pipelines.settings.loading import load_params, read_params
+from pipelines.settings.params import FinetuneParams
 
 TEXT = (ROOT / "params.yaml").read_text()
 BUDGETS = TEXT[TEXT.index("budgets:") : TEXT.index("\ntune:")]
@@ -151,6 +155,30 @@ def test_lighting_of_grey_images_is_refused(file: Path) -> None:
     file.write_text(yaml.safe_dump(settings))
     with pytest.raises(ConfigError, match=r"training.lighting is 0.1, but data.channels is 1; exp"):
         read_params(file)
+
+
+def test_what_is_wrong_by_itself_is_told_before_anything_heavy_is_imported(file: Path) -> None:
+    file.write_text(TEXT + "seed: 1\n")
+    program = """
+import sys
+from pathlib import Path
+from joslim.errors import ConfigError
+from pipelines.settings.loading import load_params
+try:
+    load_params(Path(sys.argv[1]))
+except ConfigError as error:
+    print(error)
+    print(*{"torch", "numpy", "prefect", "mlflow"} & set(sys.modules))
+"""
+    command = [sys.executable, "-c", program, str(file)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    error, heavy = done.stdout.splitlines()
+    assert "seed is given twice" in error
+    assert heavy == ""
+
+
+def test_what_a_budget_may_have_of_its_own_is_what_the_library_knows() -> None:
+    assert FinetuneParams.model_fields["private"].annotation == Private
 
 
 def test_a_latency_far_out_of_reach_is_refused(file: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from mlflow.entities import Run
+from script_project import ROOT
 
 from joslim.errors import JoslimError
 from pipelines import tracking
@@ -238,3 +239,35 @@ def test_a_moved_checkout_is_refused_by_name(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(JoslimError, match=f"keeps its files in {root}/mlruns; expected {tmp_path}"):
         tracking.experiment_id()
+
+
+TEMPORARY = """
+stages:
+  note:
+    cmd: python -c "from pipelines import tracking; print(tracking.uri())" > store
+    outs: [store]
+"""
+
+
+def test_a_temporary_run_of_dvc_records_where_the_checkout_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "dvc.yaml").write_text(TEMPORARY)
+    (tmp_path / ".gitignore").write_text("/store\n")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
+    names = ("-c", "user.name=a", "-c", "user.email=b")
+    for command in (
+        ("git", "init", "--quiet"),
+        ("dvc", "init", "--quiet"),
+        ("git", "add", "."),
+        ("git", *names, "commit", "--quiet", "--message", "all"),
+        ("dvc", "exp", "run", "--temp", "--name", "one"),
+        ("dvc", "exp", "apply", "one"),
+    ):
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "store").read_text() == f"sqlite:///{tmp_path}/mlflow.db\n"

@@ -1,4 +1,4 @@
-"""Search training hyperparameters for the best front: ``python -m pipelines.tune``.
+"""Search training hyperparameters for the best front.
 
 Hyperopt's TPE proposes; a trial trains a supernet for a few epochs and is worth its front's
 hypervolume on ``val``, or 0 if its loss is no longer finite. Finished trials are kept: an
@@ -25,12 +25,12 @@ from pipelines.building import make_trainer
 from pipelines.settings import paths
 from pipelines.settings.loading import load_params
 from pipelines.settings.params import Params, TuneParams
-from pipelines.terminal.command import run_command
 from pipelines.terminal.console import console
 from pipelines.terminal.progress import track
 
 
 def main() -> None:
+    """Search until there are as many trials as asked for, and show the best."""
     params = load_params()
     info = DataInfo.load_for(params)
     study = Study(params, paths.STATE / "tune" / f"{_key(params, info)}.jsonl")
@@ -153,7 +153,3 @@ def _show(study: Study) -> None:
     console.print(
         f"values for the section training of params.yaml: {paths.TUNE_REPORT / 'best.yaml'}"
     )
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -1,11 +1,14 @@
-"""How a supernet is trained, in numbers."""
+"""How a supernet is trained, in numbers; read and checked without PyTorch."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from joslim.data import Augmentation
-from joslim.training.losses import Divergence
+if TYPE_CHECKING:
+    from joslim.data import Augmentation
+
+Divergence = Literal["kl", "alpha"]
+"""From a teacher's predictions: Kullback and Leibler's, or AlphaNet's adaptive α-divergence."""
 
 
 class TrainingConfig(BaseModel):
@@ -73,8 +76,10 @@ class TrainingConfig(BaseModel):
     a round."""
 
     @property
-    def augmentation(self) -> Augmentation:
+    def augmentation(self) -> "Augmentation":
         """What is done to training images."""
+        from joslim.data import Augmentation
+
         return Augmentation(
             self.crop_padding, self.flip, self.crop_scale, self.color_jitter, self.lighting
         )

@@ -1,0 +1,1 @@
+"""The search for hyperparameters of training; `python -m pipelines.tune` runs it."""
