@@ -30,6 +30,7 @@ FLOORS = (
         "joslim.evaluation",
         "joslim.pareto",
         "joslim.budgets",
+        "joslim.certainty",
         "joslim.errors",
         "joslim.twins",
     },

@@ -45,7 +45,7 @@ async def pipeline() -> State:
             await run.stage("report", after=[registered])
     except JoslimError as error:
         return Failed(message=str(error))
-    return Completed(message=f"Registered a model for each of {len(budgets)} budgets.")
+    return Completed(message=results.outcome(len(budgets)))
 
 
 @task(cache_policy=NO_CACHE, task_run_name="{stage}")

@@ -18,6 +18,7 @@ from joslim.errors import BudgetError, ConfigError
 from joslim.supernet.private import Private
 from joslim.supernet.spec import NetworkSpec
 from joslim.training.config import TrainingConfig
+from pipelines.settings.register_params import RegisterParams
 
 
 class _Section(BaseModel):
@@ -132,6 +133,8 @@ class Params(_Section):
     front: FrontParams
     finetune: FinetuneParams
     budgets: dict[BudgetName, dict[str, Any]] = Field(min_length=1)
+    # Pydantic has a `register` of its own.
+    registration: RegisterParams = Field(RegisterParams(), alias="register")
     tune: TuneParams
 
     @model_validator(mode="after")
