@@ -10,11 +10,14 @@ FEW_ROUNDS = 4
 
 def doubt_of_search(num_steps: int, strategy: Strategy, config: TrainingConfig) -> str | None:
     """Why so many steps search nothing, or little; None if they do search."""
-    rounds = -(-num_steps // config.steps_per_proposal)
-    if not isinstance(strategy, JointSearch) or rounds >= FEW_ROUNDS:
+    if not (isinstance(strategy, JointSearch) and strategy.learns_while_training):
         return None
+    rounds = -(-num_steps // config.steps_per_proposal)
     drawn = rounds * config.proposals_per_round
+    # The first round knows no losses; the initial widths and the full ones are not searched for.
     searched = drawn - max(config.proposals_per_round, strategy.num_initial + 1)
+    if rounds >= FEW_ROUNDS and searched > 0:
+        return None
     found = (
         f"only {searched} of {drawn} width configurations are searched for"
         if searched > 0

@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 PREFIX = "joslim-"
 """How the names of this project's registered models begin, unless they were chosen."""
 
-FRONT, CURRENT, PREVIOUS = "front", "current_front", "previous_front"
-"""Tag of a model with the fronts that it belongs to; tags of the registered model with the front
-that counts, and with the one before it."""
+FRONT, CURRENT = "front", "current_front"
+"""Tag of a model with the fronts that it belongs to, and of the registered model with the one that
+counts."""
+
+BEFORE_FRONT = "before."
+"""How the registered model's tag begins that has the front before the current one, and ends with
+the current one's name: so that one write moves both."""
 
 CANDIDATE, REASON = "candidate_front", "candidate_reason"
 """Tags of the registered model: the front that was last held back, and why."""

@@ -16,10 +16,10 @@ from pipelines.registry.lookup import (
     with_slimmable,
 )
 from pipelines.registry.records import (
+    BEFORE_FRONT,
     CANDIDATE,
     CURRENT,
     FULL,
-    PREVIOUS,
     REASON,
     ROLLED_BACK,
     RegisteredModel,
@@ -83,9 +83,12 @@ def take_over(
             client.set_registered_model_tag(name, key, value)
     for tag in (CANDIDATE, REASON):
         client.delete_registered_model_tag(name, tag)
-    if (before := model.tags.get(CURRENT)) not in (None, front):
-        client.set_registered_model_tag(name, PREVIOUS, before)
+    if is_current or (before := model.tags.get(CURRENT)) is None:
+        client.set_registered_model_tag(name, CURRENT, front)
+        return moves
+    client.set_registered_model_tag(name, f"{BEFORE_FRONT}{front}", before)
     client.set_registered_model_tag(name, CURRENT, front)
+    client.delete_registered_model_tag(name, f"{BEFORE_FRONT}{before}")
     return moves
 
 
@@ -134,8 +137,8 @@ def roll_back(name: str | None = None) -> tuple[RegisteredModel, list[Move]]:
     """
     client, records = tracking.client(), connect()
     model = find_model(records, name)
-    current, before = model.tags[CURRENT], model.tags.get(PREVIOUS)
-    if before in (None, current):
+    current = model.tags[CURRENT]
+    if (before := model.tags.get(f"{BEFORE_FRONT}{current}")) is None:
         raise RegistryError(f"{model.name} has no models before the current ones to go back to")
     members = with_slimmable(records, model, versions_of(records, model, before))
     has_weights = any(entry.kind == SLIMMABLE for entry in members)

@@ -237,7 +237,7 @@ def test_candidates_alone_are_not_offered(several: Project) -> None:
         several.entered(),
         pytest.raises(
             NotRegisteredError,
-            match=r"^joslim-candidates holds only candidates, which no alias points to: tiny: worse",
+            match=r"^joslim-candidates holds only candidates, which no alias points to: tiny",
         ),
     ):
         find_model(connect(), "joslim-candidates")
