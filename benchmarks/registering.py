@@ -26,7 +26,7 @@ from pipelines import tracking
 from pipelines.registry.lookup import SLIMMABLE, best_within, find_model
 from pipelines.registry.records import connect
 from pipelines.registry.registration import register
-from pipelines.registry.submissions import Collection, Submission, digest_of_files
+from pipelines.registry.submissions import Collection, Submission, Validation, digest_of_files
 
 NAME = "joslim-benchmark"
 SPEC = NetworkSpec("resnet8-half", 10, 1, 12, (0.3,), (0.2,), min_width=0.25)
@@ -54,7 +54,11 @@ def main() -> None:
         submissions = saved(count)
         with tracking.stage_run("register") as run:
             spec = SPEC.to_json()
-            register(Collection(NAME, submissions, spec, {}, lambda _: ""), run, timed)
+            validation = Validation("none", 1000, guess=0.0)
+            collection = Collection(
+                NAME, submissions, spec, {}, validation, "nothing", lambda _: ""
+            )
+            register(collection, run, timed)
         end = time.perf_counter()
         records = connect()
         start = time.perf_counter()

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from joslim.budgets import parse_budget, quantity
 from joslim.errors import BudgetError, ExportError, JoslimError
 from pipelines.registry import lookup as registry_lookup
+from pipelines.registry import standing
 from pipelines.registry.lookup import Entry
 from pipelines.registry.model_card import HEADINGS, cells
 from pipelines.registry.records import connect
@@ -156,6 +157,25 @@ def _check() -> None:
     from pipelines import check
 
     check.main()
+
+
+@app.command()
+def rollback(model: Name = None) -> None:
+    """Let the models before the current ones take over again; once more goes forward again.
+
+    Moves @slimmable and the alias of every budget, and what lookup answers by. `dvc repro` leaves
+    it so, until it makes other models.
+    """
+    chosen, moves = standing.roll_back(model)
+    table = Table(
+        title=chosen.name, title_justify="left", title_style="bold", box=SIMPLE_HEAD,
+        show_edge=False, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    for heading in ("alias", "version", "now"):
+        table.add_column(heading, justify="left" if heading == "alias" else "right")
+    for move in moves:
+        table.add_row(move.alias, str(move.before or "none"), str(move.now))
+    console.print(table, "")
 
 
 @app.command()

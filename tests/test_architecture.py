@@ -37,6 +37,7 @@ FLOORS = (
         "joslim.evaluation",
         "joslim.pareto",
         "joslim.budgets",
+        "joslim.certainty",
         "joslim.colours",
         "joslim.errors",
         "joslim.modes",

@@ -39,8 +39,9 @@ class Trainer:
         step: Steps done.
         num_steps: Steps of the whole training.
         num_images: Images trained on: without those held out.
-        history_hypervolume: `Strategy.hypervolume` below the loss of a guess among all classes,
-            ln(classes); as of the latest round, and 0 before there are losses.
+        guess_loss: Of a guess among all classes, ln(classes).
+        history_hypervolume: `Strategy.hypervolume` below `guess_loss`; as of the latest round, and
+            0 before there are losses.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class Trainer:
             self._teacher = self._for_training(self._average)
         self._macs = costs.macs(network)
         self._seed = seed
-        self._guess_loss = math.log(max(2, len(data.labels.unique())))
+        self.guess_loss = math.log(max(2, len(data.labels.unique())))
         self.history_hypervolume = 0.0
         self._visited: list[Widths] = []
         self._proposals: list[Widths] = []
@@ -197,7 +198,7 @@ class Trainer:
             images.to(self._device, memory_format=self._layout),
             max_macs=max_macs,
         )
-        self.history_hypervolume = self.strategy.hypervolume(self._guess_loss)
+        self.history_hypervolume = self.strategy.hypervolume(self.guess_loss)
 
     def _train_step(self) -> TrainingStep:
         torch.manual_seed(self._seed + self.step + distributed.rank() * self.num_steps)
@@ -278,7 +279,7 @@ class Trainer:
             self._visited = [tuple(widths) for widths in state["visited"]]
             self._proposals = [tuple(widths) for widths in state["proposals"]]
             self.step = state["step"]
-            self.history_hypervolume = self.strategy.hypervolume(self._guess_loss)
+            self.history_hypervolume = self.strategy.hypervolume(self.guess_loss)
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"checkpoint {source} does not fit this training: {error}; delete it to start anew"

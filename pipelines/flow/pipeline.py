@@ -57,7 +57,7 @@ async def pipeline() -> State:
         return Failed(message=str(error))
     except CancelledError:
         return Cancelled(name=INTERRUPTED, message="The next run goes on where this one stopped.")
-    return Completed(message=f"Registered a model for each of {len(budgets)} budgets.")
+    return Completed(message=results.outcome(len(budgets)))
 
 
 @task(cache_policy=NO_CACHE, task_run_name="{stage}")

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from joslim.budgets import QUANTITIES
 from pipelines import tracking
+from pipelines.artifacts import registered
 from pipelines.settings import paths
 
 Rows = list[dict[str, str]]
@@ -37,9 +38,7 @@ def front() -> Rows:
 def budgets(names: Iterable[str]) -> Rows:
     """One row per budget: the version of its model, and what `evaluate` measured."""
     versions = {
-        alias: version["version"]
-        for version in _registered()["versions"]
-        for alias in version["aliases"]
+        one["id"]: one["version"] for one in _registered()["versions"] if one["kind"] == "budget"
     }
     rows = []
     for name in names:
@@ -48,7 +47,7 @@ def budgets(names: Iterable[str]) -> Rows:
         rows.append(
             {
                 "budget": name,
-                "version": str(versions[f"budget-{name}"]),
+                "version": str(versions[name]),
                 **_costs(metrics),
                 **_test_top1(metrics),
             }
@@ -58,10 +57,12 @@ def budgets(names: Iterable[str]) -> Rows:
 
 def show(console: Console, budget_names: Iterable[str]) -> None:
     """Print the tables and where to look further."""
-    model = _registered()["model"]
+    found = _registered()
+    model = found["model"]
     console.print(
         _table("The front of error against cost", front()),
         _table(f"A model for every budget: versions of {model}", budgets(budget_names)),
+        registered.table(found),
     )
     if shutil.which("joslim") is None:
         activate = Path(sys.executable).with_name("activate")
@@ -95,9 +96,20 @@ async def publish_front() -> None:
 
 
 async def publish_budgets(names: Iterable[str]) -> None:
-    """Put the registered model of every budget into Prefect's artifacts."""
-    description = f"The model of every budget: versions of {_registered()['model']}."
+    """Put the registered model of every budget into Prefect's artifacts, and what was before."""
+    found = _registered()
+    description = f"The model of every budget: versions of {found['model']}."
     await acreate_table_artifact(budgets(names), key="budgets", description=description)
+    await acreate_table_artifact(
+        registered.rows(found), key="before", description=f"{registered.title(found)}."
+    )
+
+
+def outcome(num_budgets: int) -> str:
+    """How a run ended, in a sentence."""
+    if _registered()["held_back"]:
+        return f"Registered candidates for {num_budgets} budgets; the models before stay."
+    return f"Registered a model for each of {num_budgets} budgets."
 
 
 def _registered() -> dict[str, Any]:

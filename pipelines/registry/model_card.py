@@ -11,6 +11,9 @@ from pipelines.terminal.printable import one_line
 MAX_LENGTH = 5000
 """Characters that MLflow keeps of a description."""
 
+MAX_CLASSES = 30
+"""Of which the names are told."""
+
 _TOPS = {"val_top1": "val top-1", "test_top1": "test top-1"}
 
 HEADINGS = (*QUANTITIES, *_TOPS.values())
@@ -52,30 +55,38 @@ def describe(
         latency_device: What the latencies were measured on.
         entries: All versions of the current front; a budget's is the last.
     """
-    name, budget = entries[-1].name, entries[-1].aliases[0]
+    name, budget = entries[-1].name, entries[-1].alias
     image = f"{spec['in_channels']}×{spec['image_size']}×{spec['image_size']}"
+    names = ", ".join(map(_plain, classes[:MAX_CLASSES]))
+    more = f" and {len(classes) - MAX_CLASSES} more" if len(classes) > MAX_CLASSES else ""
     head = (
-        f"One **{_plain(spec['network'])}**, trained once on **{_plain(dataset)}**: a version "
-        f"with all weights, `{name}@{SLIMMABLE}`, one for every width configuration of its front, "
-        f"and one for every budget. `joslim lookup --model {name} --budget macs=50%` names the "
-        "best one within a budget.\n\n"
+        f"One **{_plain(spec['network'])}**, trained once on **{_plain(dataset)}**: a version with "
+        f"all weights, `{name}@{SLIMMABLE}`, one for every width configuration of its front, and "
+        f"one for every budget. `joslim lookup --model {name} --budget macs=50%` names the best "
+        "one within a budget.\n\n"
         f"Takes float32 images in [0, 1] of shape N×{image}; gives {len(classes)} logits: "
-        f"{', '.join(map(_plain, classes))}. Latencies are of one image on "
-        f"{_plain(latency_device)}.\n\n"
+        f"{names}{more}. Latencies are of one image on {_plain(latency_device)}.\n\n"
         "```python\n"
         f'model = mlflow.pyfunc.load_model("models:/{name}@{budget}")\n'
         "logits = model.predict(images)\n\n"
         f'network = mlflow.pyfunc.load_model("models:/{name}@{SLIMMABLE}")\n'
         'logits = network.predict(images, params={"budget": "macs=50%"})["logits"]\n```\n\n'
-        f"{_row(['version', 'budget', *HEADINGS])}\n|---|---|{'---:|' * len(HEADINGS)}\n"
     )
+    return with_table(head, entries)
+
+
+def with_table(description: str, entries: Sequence[Entry]) -> str:
+    """A registered model's description with the table of these versions, whatever table it had."""
+    headings = _row(["version", "budget", *HEADINGS])
+    head = description.partition(headings)[0]
     models = (entry for entry in entries if entry.kind != SLIMMABLE)
     budgets_last = sorted(models, key=lambda e: (e.numbers["macs"], e.kind == "budget"))
     rows = (
         _row([str(e.version), f"**{e.id}**" if e.kind == "budget" else "", *cells(e.numbers)])
         for e in budgets_last
     )
-    return (head + "\n".join(rows))[:MAX_LENGTH]
+    table = "\n".join([headings, f"|---|---|{'---:|' * len(HEADINGS)}", *rows])
+    return f"{head}{table}"[:MAX_LENGTH]
 
 
 def _plain(name: str) -> str:

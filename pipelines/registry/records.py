@@ -14,7 +14,24 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PREFIX = "joslim-"
-"""How the names of this project's registered models begin."""
+"""How the names of this project's registered models begin, unless they were chosen."""
+
+FRONT, CURRENT = "front", "current_front"
+"""Tag of a model with the fronts that it belongs to, and of the registered model with the one that
+counts."""
+
+BEFORE_FRONT = "before."
+"""How the registered model's tag begins that has the front before the current one, and ends with
+the current one's name: so that one write moves both."""
+
+CANDIDATE, REASON = "candidate_front", "candidate_reason"
+"""Tags of the registered model: the front that was last held back, and why."""
+
+ROLLED_BACK = "rolled_back."
+"""How the registered model's tags begin that name a front which a person has rolled back."""
+
+FULL = "full_"
+"""How the tags begin that say what the full network costs, per column."""
 
 
 class RegistryError(JoslimError, LookupError):
@@ -33,7 +50,7 @@ class LoggedModel:
         model_id: MLflow's id, ``m-…``.
         location: Folder or URI of its files.
         numbers: ``macs``, ``params``, ``memory_bytes``, ``latency_ms``, ``val_top1``, …
-        tags: ``kind`` (front, budget or slimmable), ``id``, ``digest``, ``front``, ``widths``, …
+        tags: ``kind`` (front, budget or slimmable), ``id``, ``digest``, `FRONT`, ``widths``, …
     """
 
     model_id: str
@@ -47,7 +64,7 @@ class RegisteredModel:
     """The versions of one network and dataset.
 
     Attributes:
-        tags: ``current_front`` marks the versions that count; ``full_…`` is the full
+        tags: `CURRENT` names the front whose versions count; `FULL` and a column is the full
             network's cost.
         aliases: Version per alias.
     """
@@ -59,7 +76,7 @@ class RegisteredModel:
 
     def full(self, column: str) -> float | None:
         """The full network's cost, if known."""
-        value = self.tags.get(f"full_{column}")
+        value = self.tags.get(f"{FULL}{column}")
         if value is None:
             return None
         try:
@@ -68,7 +85,7 @@ class RegisteredModel:
             cost = math.nan
         if not math.isfinite(cost):
             raise RegistryError(
-                f"{self.name}: the tag full_{column} is {value!r}; expected a number"
+                f"{self.name}: the tag {FULL}{column} is {value!r}; expected a number"
             )
         return cost
 
@@ -78,7 +95,7 @@ class Query:
     """Models of one front within limits, in order.
 
     Attributes:
-        front: Value of the models' tag ``front``.
+        front: That the models belong to.
         limits: Largest value per metric.
         order: Metrics with whether they ascend; the first decides, then the next; the newest model
             comes first among equals, one without the metric last.
@@ -92,7 +109,7 @@ class Query:
     def filter_string(self) -> str:
         """The filter in the syntax of MLflow's search of logged models."""
         limits = (f"metrics.{name} <= {limit:.6f}" for name, limit in self.limits.items())
-        return " AND ".join([f"tags.front = '{self.front}'", *limits])
+        return " AND ".join([f"tags.{FRONT} LIKE '%{self.front}%'", *limits])
 
     @property
     def order_by(self) -> list[dict[str, Any]]:
@@ -107,21 +124,18 @@ class Records:
         self._client = client
 
     def models(self) -> list[RegisteredModel]:
-        """All registered models of this project."""
-        found = _pages(
-            lambda token: self._client.search_registered_models(
-                f"name LIKE '{PREFIX}%'", page_token=token
-            )
-        )
-        return [
-            RegisteredModel(
-                model.name,
-                model.description or "",
-                model.tags,
-                {alias: int(version) for alias, version in model.aliases.items()},
-            )
-            for model in found
-        ]
+        """All registered models of this project that hold a front, or candidates for one."""
+        searches = (self._registered(f"tags.{tag} LIKE '%'") for tag in (CURRENT, CANDIDATE))
+        found = {model.name: model for models in searches for model in models}
+        return [found[name] for name in sorted(found)]
+
+    def model(self, name: str) -> RegisteredModel | None:
+        """The registered model called ``name``, whatever it holds."""
+        return next(iter(self._registered(f"name = '{name}'")), None)
+
+    def _registered(self, where: str) -> list[RegisteredModel]:
+        found = _pages(lambda token: self._client.search_registered_models(where, page_token=token))
+        return list(map(_registered_model, found))
 
     def versions(self, name: str) -> dict[str, int]:
         """The newest version per ``models:/m-…`` source."""
@@ -130,6 +144,11 @@ class Records:
         )
         pairs = ((version.source, int(version.version)) for version in found)
         return dict(sorted(pairs, key=lambda pair: pair[1]))
+
+    def source(self, name: str, version: int) -> str:
+        """What a version was made of: ``models:/m-…`` if it is this project's."""
+        with _readable():
+            return str(self._client.get_model_version(name, str(version)).source)
 
     def search(self, query: Query) -> Iterator[LoggedModel]:
         """Logged models that answer the query, in its order."""
@@ -170,6 +189,11 @@ def connect() -> Records:
             )
     tracking.require_server()
     return Records(tracking.client())
+
+
+def _registered_model(model: Any) -> RegisteredModel:
+    aliases = {alias: int(version) for alias, version in model.aliases.items()}
+    return RegisteredModel(model.name, model.description or "", model.tags, aliases)
 
 
 def _logged_model(model: Any) -> LoggedModel:

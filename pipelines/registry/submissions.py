@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pipelines.registry.lookup import SLIMMABLE, Entry
-
-BUDGET_ALIAS = "budget-"
+from joslim.budgets import Budget
+from pipelines.registry.lookup import Entry, alias_of
+from pipelines.registry.records import FULL
+from pipelines.settings.register_params import Require
 
 Kind = Literal["slimmable", "front", "budget"]
 """The network with all weights, a slice of it on the front, or a budget's model."""
@@ -31,6 +32,7 @@ class Submission:
         tags: Of the model.
         labels: Tags of the version, for people.
         summary: A sentence for people.
+        limits: Of a budget's model, the budget's.
     """
 
     kind: Kind
@@ -42,6 +44,7 @@ class Submission:
     tags: Mapping[str, str]
     labels: Mapping[str, str]
     summary: str
+    limits: Budget = ()
 
     @cached_property
     def digest(self) -> str:
@@ -52,9 +55,22 @@ class Submission:
     @property
     def alias(self) -> str | None:
         """The alias that its version shall have."""
-        if self.kind == "budget":
-            return f"{BUDGET_ALIAS}{self.id}"
-        return SLIMMABLE if self.kind == SLIMMABLE else None
+        return alias_of(self.kind, self.id)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The images that models are chosen by.
+
+    Attributes:
+        digest: Of what they are.
+        num_images: How many.
+        guess: Top-1 of who always names their most frequent class.
+    """
+
+    digest: str
+    num_images: int
+    guess: float
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,8 @@ class Collection:
         submissions: The slimmable network first.
         spec: The network's, as in ``spec.json``.
         full: Cost of the full network per column.
+        validation: The images that ``val_top1`` is of.
+        require: What its models need to take over from those registered before.
         describe: Makes the registered model's description, in Markdown.
     """
 
@@ -73,6 +91,8 @@ class Collection:
     submissions: Sequence[Submission]
     spec: Mapping[str, Any]
     full: Mapping[str, float]
+    validation: Validation
+    require: Require
     describe: Callable[[Sequence[Entry]], str]
 
     @cached_property
@@ -81,10 +101,9 @@ class Collection:
         return _digest(submission.digest for submission in self.submissions)[:16]
 
     @property
-    def tags(self) -> dict[str, str]:
-        """Tags of the registered model, the decisive one last."""
-        full = {f"full_{column}": f"{cost:.15g}" for column, cost in self.full.items()}
-        return {**full, "current_front": self.front}
+    def costs(self) -> dict[str, str]:
+        """Tags that say what the full network costs."""
+        return {f"{FULL}{column}": f"{cost:.15g}" for column, cost in self.full.items()}
 
     @property
     def aliases(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ KEYS = {
     "private": "finetune.private",
     "batch_size": "training.batch_size",
     "learning_rate": "training.learning_rate",
+    "steps_per_proposal": "training.steps_per_proposal",
     "lighting": "training.lighting",
     "refresh_images": "training.refresh_images",
 }

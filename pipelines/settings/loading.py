@@ -34,7 +34,7 @@ def read_params(path: Path = paths.PARAMS) -> Params:
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     if content is None:
-        sections = ", ".join(Params.model_fields)
+        sections = ", ".join(field.alias or name for name, field in Params.model_fields.items())
         raise ConfigError(f"{path} is empty; expected the sections {sections}")
     try:
         params = Params.model_validate(content)

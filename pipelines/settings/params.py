@@ -17,6 +17,7 @@ from joslim.colours import is_colour
 from joslim.config import TrainingConfig
 from joslim.errors import BudgetError, ConfigError
 from pipelines.settings.own_code import named
+from pipelines.settings.register_params import RegisterParams
 
 if TYPE_CHECKING:
     from joslim.supernet.spec import NetworkSpec
@@ -147,6 +148,8 @@ class Params(_Section):
     front: FrontParams
     finetune: FinetuneParams
     budgets: dict[BudgetName, dict[str, Any]] = Field(min_length=1)
+    # Pydantic has a `register` of its own.
+    registration: RegisterParams = Field(RegisterParams(), alias="register")
     tune: TuneParams
 
     @model_validator(mode="after")

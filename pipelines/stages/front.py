@@ -2,12 +2,15 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 from torch import nn
 
+from joslim.certainty import is_guessing
+from joslim.data import Images
 from joslim.front import Subnetworks
 from joslim.shipping.latency import configuration_latencies
 from joslim.supernet.artifact import save_slimmable, slimmable_model
@@ -61,10 +64,12 @@ def main() -> None:
         configurations = [(_configuration(row), dense[row["id"]]) for row in rows]
         shutil.rmtree(paths.FRONT, ignore_errors=True)
         save_slimmable(paths.FRONT, network, spec, configurations, full_costs)
-        metrics = {**front_metrics(found, strategy), "latency_device": device}
+        metrics: dict[str, Any] = {**front_metrics(found, strategy), "latency_device": device}
         columns = [*COLUMNS, *(c for c in costs if c not in COLUMNS)]
+        metrics["warnings"] = _doubts(metrics["full_val_top1"], val)
+        run.warnings(metrics["warnings"])
         _write(front[columns], candidates.drop(columns="on_front"), full_costs, metrics)
-        run.headline({k: v for k, v in metrics.items() if not isinstance(v, str)})
+        run.headline({k: v for k, v in metrics.items() if isinstance(v, int | float)})
         run.artifact(paths.FRONT_REPORT)
     console.print(
         f"front: {metrics['num_front']} of {metrics['num_candidates']} candidates, "
@@ -90,6 +95,19 @@ def _with_latencies(
     return rows.assign(**columns), dense, device
 
 
+def _doubts(full_top1: float, val: Images) -> list[str]:
+    """Why the network has learned nothing, once it is printed; nothing if it has."""
+    guess = val.labels.bincount().max().item() / len(val)
+    if not is_guessing(full_top1, len(val), guess):
+        return []
+    text = (
+        f"the full network's val top-1 is {full_top1:.2%}, no better than a guess: always naming "
+        f"the most frequent class gives {guess:.2%} ({len(val):,} images)"
+    )
+    warnings.warn(text, stacklevel=2)
+    return [text]
+
+
 def _configuration(row: Mapping[str, Any]) -> Configuration:
     numbers = {c: float(v) for c, v in row.items() if c in NUMBERS or c.startswith("latency_ms_")}
     return Configuration(row["id"], parse_widths(row["widths"]), numbers)
@@ -99,7 +117,7 @@ def _write(
     front: pd.DataFrame,
     candidates: pd.DataFrame,
     full_costs: dict[str, float],
-    metrics: dict[str, float | int | str],
+    metrics: dict[str, Any],
 ) -> None:
     paths.FRONT_REPORT.mkdir(parents=True, exist_ok=True)
     front.to_csv(paths.FRONT_REPORT / "front.csv", index=False)

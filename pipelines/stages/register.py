@@ -5,25 +5,29 @@ already, nothing is exported and PyTorch is not imported.
 """
 
 import csv
+import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from joslim.budgets import stated
+from joslim.budgets import parse_limits, stated
 from joslim.errors import DataError
 from pipelines import tracking
+from pipelines.artifacts import registered
 from pipelines.artifacts.files import read, read_json
 from pipelines.registry import model_card
 from pipelines.registry import registration as registry
 from pipelines.registry.lookup import SLIMMABLE
 from pipelines.registry.records import PREFIX
-from pipelines.registry.submissions import Collection, Submission, digest_of_files
+from pipelines.registry.submissions import Collection, Submission, Validation, digest_of_files
 from pipelines.settings import paths
+from pipelines.settings.register_params import register_params
 from pipelines.terminal.command import run_command
 from pipelines.terminal.console import console
 from pipelines.terminal.progress import track
@@ -31,13 +35,23 @@ from pipelines.terminal.progress import track
 
 def main() -> None:
     collection = collect()
-    entries = registry.registered(collection)
-    if entries is None:
+    registration = registry.registered(collection)
+    if registration is None:
         digest = read_json(paths.PREPARED / "dataset.json")["digest"]
-        logged = {"model": collection.name}
+        logged = {"model": collection.name, "require": collection.require}
         with tracking.stage_run("register", params=logged, data_digest=digest) as run:
-            entries = registry.register(collection, run, track)
-            run.metrics({"num_versions": len(entries)})
+            registration = registry.register(collection, run, track)
+            run.metrics({"num_versions": len(registration.entries)})
+            run.tags(registered.run_tags(_told(registration)))
+    told = _told(registration)
+    paths.REGISTERED.write_text(json.dumps(told, indent=1) + "\n")
+    console.print(registered.table(told), soft_wrap=True)
+    which = "candidates" if told["held_back"] else "current"
+    console.print(f"{collection.name}: {len(registration.entries)} versions of this run, {which}")
+
+
+def _told(registration: registry.Registration) -> dict[str, Any]:
+    """What the flow and the report read."""
     versions = [
         {
             "id": entry.id,
@@ -46,11 +60,15 @@ def main() -> None:
             "kind": entry.kind,
             "aliases": list(entry.aliases),
         }
-        for entry in entries
+        for entry in registration.entries
     ]
-    content = {"model": collection.name, "versions": versions}
-    paths.REGISTERED.write_text(json.dumps(content, indent=1) + "\n")
-    console.print(f"{collection.name}: {len(entries)} versions of the current front")
+    decision = registration.decision
+    return {
+        "model": registration.entries[0].name,
+        "versions": versions,
+        "held_back": list(decision.reasons),
+        "comparisons": [asdict(one) for one in decision.comparisons],
+    }
 
 
 def collect() -> Collection:
@@ -60,14 +78,31 @@ def collect() -> Collection:
     content = read_json(paths.SLIMMABLE / "configurations.json")
     digest = digest_of_files(paths.SLIMMABLE)
     device = read_json(paths.FRONT_REPORT / "metrics.json")["latency_device"]
-    name = PREFIX + re.sub(r"[^\w.]+", "-", f"{spec['network']}-{dataset['name']}")
+    by_default = PREFIX + re.sub(r"[^\w.]+", "-", f"{spec['network']}-{dataset['name']}")
+    settings = _settings()
+    wanted = register_params(settings.get("register", {}))
+    budgets = list(settings["budgets"])
     return Collection(
-        name,
-        [_slimmable(content, digest), *_front(content, digest), *_budgets(content, digest)],
+        wanted.model_name or by_default,
+        [
+            _slimmable(content, digest),
+            *_front(content, digest),
+            *_budgets(content, digest, budgets),
+        ],
         spec,
         _costs(content["full"]),
+        _validation(),
+        wanted.require,
         partial(model_card.describe, spec, dataset["name"], dataset["classes"], device),
     )
+
+
+def _validation() -> Validation:
+    rows = [row for row in _read_csv(paths.PREPARED / "manifest.csv") if row["split"] == "val"]
+    counts = [int(row["count"]) for row in rows]
+    text = json.dumps([[row["class"], row["count"], row["digest"]] for row in rows])
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return Validation(digest, sum(counts), max(counts) / sum(counts))
 
 
 def _slimmable(content: Mapping[str, Any], digest: str) -> Submission:
@@ -103,9 +138,9 @@ def _front(content: Mapping[str, Any], digest: str) -> Iterator[Submission]:
             )
 
 
-def _budgets(content: Mapping[str, Any], digest: str) -> Iterator[Submission]:
+def _budgets(content: Mapping[str, Any], digest: str, names: Sequence[str]) -> Iterator[Submission]:
     slices = {row["id"]: row for row in content["configurations"]}
-    for name in _budget_names():
+    for name in names:
         metrics = read_json(paths.EVALUATE / name / "metrics.json")
         tested = {f"test_{key}": float(value) for key, value in metrics["finetuned"].items()}
         numbers = {**_costs(metrics), "val_top1": float(metrics["val_top1"]), **tested}
@@ -123,11 +158,14 @@ def _budgets(content: Mapping[str, Any], digest: str) -> Iterator[Submission]:
             tags={"widths": _joined(row["widths"]), "limits": limits},
             labels=model_card.tags(numbers),
             summary=f"{how} the budget {name} ({limits}): {model_card.sentence(numbers)}.",
+            limits=parse_limits(metrics["limits"]),
         )
 
 
-def _budget_names() -> list[str]:
-    return list(yaml.safe_load(paths.PARAMS.read_text())["budgets"])
+def _settings() -> dict[str, Any]:
+    """``params.yaml`` as it is: to check all of it takes PyTorch, and stages before have."""
+    settings: dict[str, Any] = yaml.safe_load(paths.PARAMS.read_text())
+    return settings
 
 
 def _joined(widths: Mapping[str, int]) -> str:

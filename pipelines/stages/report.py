@@ -1,6 +1,7 @@
 """Stage ``report``: the whole run on one page that needs no network."""
 
 import platform
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,13 +16,14 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from scipy.stats import binomtest
 
 from joslim.budgets import parse_limits, quantity, stated
+from joslim.certainty import interval
 from joslim.errors import DataError
 from joslim.supernet.spec import NetworkSpec
 from joslim.supernet.storage import load_spec
 from pipelines import tracking
+from pipelines.artifacts import registered
 from pipelines.artifacts.files import read, read_json
 from pipelines.artifacts.prepared_data import DataInfo
 from pipelines.pictures import Mark, draw_confusion, draw_curves, draw_front, draw_widths, to_svg
@@ -50,7 +52,7 @@ class Model:
         metrics: As `evaluate` wrote them.
         confusion: Counts on ``test``; rows are labels, columns predictions.
         version: In the registry.
-        uri: In the registry, by alias.
+        uri: In the registry, by alias; by version where the alias points elsewhere.
     """
 
     budget: str
@@ -71,7 +73,7 @@ class Model:
     @property
     def of(self) -> str:
         """The registered model, as an option of the `joslim` command."""
-        return f"--model {shlex.quote(self.uri.removeprefix('models:/').partition('@')[0])}"
+        return f"--model {shlex.quote(re.split('[/@]', self.uri.removeprefix('models:/'))[0])}"
 
     @property
     def command(self) -> str:
@@ -124,6 +126,7 @@ class Inputs:
     search: Mapping[str, Any]
     full: Mapping[str, float]
     models: tuple[Model, ...]
+    registered: Mapping[str, Any]
 
     @classmethod
     def load(cls) -> "Inputs":
@@ -133,7 +136,7 @@ class Inputs:
             DataError: If a file is missing or damaged.
         """
         params = read_params()
-        registered = read_json(paths.REGISTERED)
+        written = read_json(paths.REGISTERED)
         return cls(
             params=params,
             settings=paths.PARAMS.read_text(),
@@ -146,7 +149,8 @@ class Inputs:
             candidates=_csv(paths.FRONT_REPORT / "candidates.csv"),
             search=read_json(paths.FRONT_REPORT / "metrics.json"),
             full=read_json(paths.FRONT_REPORT / "full.json"),
-            models=tuple(_model(budget, registered) for budget in params.budgets),
+            models=tuple(_model(budget, written) for budget in params.budgets),
+            registered=written,
         )
 
 
@@ -176,6 +180,15 @@ def render(inputs: Inputs) -> str:
         pictures=_pictures(inputs),
         counts=counts.loc[list(inputs.data.classes), ["train", "val", "test"]],
         margin=_margin(inputs.models, int(counts["test"].sum())),
+        doubts=[
+            *inputs.training.get("warnings", ()),
+            *inputs.search.get("warnings", ()),
+            *inputs.registered["held_back"],
+        ],
+        before={
+            "title": registered.title(inputs.registered),
+            "rows": registered.rows(inputs.registered),
+        },
         commit=_commit(),
         packages={"Python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         tracking_uri=_shown_uri(tracking.uri()),
@@ -217,17 +230,18 @@ def _responsive(draw: Callable[..., Figure], title: str) -> Markup:
     )
 
 
-def _model(budget: str, registered: Mapping[str, Any]) -> Model:
+def _model(budget: str, written: Mapping[str, Any]) -> Model:
     folder, alias = paths.EVALUATE / budget, f"budget-{budget}"
-    versions = [entry["version"] for entry in registered["versions"] if alias in entry["aliases"]]
-    if not versions:
-        raise DataError(f"{paths.REGISTERED} has no alias '{alias}'; run `dvc repro`")
+    versions = {one["id"]: one for one in written["versions"] if one["kind"] == "budget"}
+    if (version := versions.get(budget)) is None:
+        raise DataError(f"{paths.REGISTERED} has no model of '{budget}'; run `dvc repro`")
+    by_alias = f"models:/{written['model']}@{alias}"
     return Model(
         budget,
         read_json(folder / "metrics.json"),
         _table(folder / "confusion.csv").set_index("label").astype(int),
-        versions[0],
-        f"models:/{registered['model']}@{alias}",
+        version["version"],
+        by_alias if alias in version["aliases"] else version["uri"],
     )
 
 
@@ -236,7 +250,7 @@ def _margin(models: tuple[Model, ...], num_images: int) -> float:
     farthest = 0.0
     for model in models:
         top1 = model.metrics["finetuned"]["top1"]
-        low, high = binomtest(round(top1 * num_images), num_images).proportion_ci(method="wilson")
+        low, high = interval(top1, num_images)
         farthest = max(farthest, top1 - low, high - top1)
     return farthest
 

@@ -7,21 +7,24 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import joslim
 from joslim import distributed
 from joslim.supernet.storage import save_supernet
-from joslim.training import Trainer, TrainingStep
+from joslim.training import Trainer, TrainingStep, doubt_of_loss, doubt_of_search
 from joslim.training.checkpoint import previous
 from pipelines import building, tracking
-from pipelines.artifacts.curve import Curve
+from pipelines.artifacts.curve import STEPS_PER_POINT, Curve
 from pipelines.artifacts.prepared_data import DataInfo
 from pipelines.building import make_trainer
 from pipelines.settings import paths
+from pipelines.settings.keys import with_keys
 from pipelines.settings.loading import load_params
 from pipelines.settings.params import Params
 from pipelines.terminal.command import run_command
@@ -75,6 +78,8 @@ def train(params: Params, info: DataInfo) -> None:
             "of the training split to measure widths by (training.refresh_images)",
             soft_wrap=True,
         )
+        doubts = _told(doubt_of_search(trainer.num_steps, trainer.strategy, params.training))
+        run.warnings(doubts)
         folder.mkdir(parents=True, exist_ok=True)
         curve = Curve(folder / "curve.jsonl", trainer.num_steps)
         _run(trainer, folder, params, curve, run)
@@ -85,12 +90,15 @@ def train(params: Params, info: DataInfo) -> None:
         paths.TRAIN_REPORT.mkdir(parents=True, exist_ok=True)
         curves = curve.table()
         curves.to_csv(paths.TRAIN_REPORT / "curves.csv", index=False)
-        metrics: dict[str, float] = {
+        metrics: dict[str, Any] = {
             "num_steps": trainer.num_steps,
             "num_visited": len(trainer.strategy.history),
             "history_hypervolume": trainer.history_hypervolume,
         }
         metrics |= curves.filter(like="_loss").tail(5).mean().to_dict()
+        doubt = doubt_of_loss(metrics["full_loss"], trainer.guess_loss, params.training)
+        metrics["warnings"] = doubts + _told(doubt)
+        run.warnings(metrics["warnings"])
         (paths.TRAIN_REPORT / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
         run.artifact(paths.TRAIN_REPORT / "curves.csv")
         (folder / FINISHED).touch()
@@ -143,6 +151,7 @@ def _run(trainer: Trainer, folder: Path, params: Params, curve: Curve, run: trac
     checkpoint = folder / CHECKPOINT
     if checkpoint.exists() or previous(checkpoint).exists():
         console.print(f"continuing from {checkpoint}", soft_wrap=True)
+    warmup, doubted = trainer.config.warmup_fraction * trainer.num_steps, False
     for end in curve.ends():
         run.metrics(curve.point(end), end)
     for step in track(
@@ -153,7 +162,21 @@ def _run(trainer: Trainer, folder: Path, params: Params, curve: Curve, run: trac
     ):
         curve.add(step.step, step.numbers())
         if curve.ends_at(step.step):
-            run.metrics(curve.point(step.step), step.step)
+            point = curve.point(step.step)
+            run.metrics(point, step.step)
+            if not doubted and step.step - STEPS_PER_POINT >= warmup:
+                doubted = bool(
+                    _told(doubt_of_loss(point["full_loss"], trainer.guess_loss, trainer.config))
+                )
+
+
+def _told(doubt: str | None) -> list[str]:
+    """A doubt in the terms of ``params.yaml``, once it is printed; nothing if there is none."""
+    if doubt is None:
+        return []
+    text = with_keys(doubt)
+    warnings.warn(text, stacklevel=2)
+    return [text]
 
 
 def _describer(batch_size: int) -> Callable[[TrainingStep], str]:

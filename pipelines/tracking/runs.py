@@ -30,6 +30,7 @@ _PIPELINE_RUN = "joslim.pipeline_run"
 _PROCESS = "joslim.process"
 _STAGE = "joslim.stage"
 _TAG_LENGTH = 5000
+_WARNINGS = "warnings"
 _METRICS_PER_REQUEST = 1000
 
 
@@ -60,6 +61,18 @@ class Run:
         self.metrics(metrics)
         for name, value in metrics.items():
             self._client.log_metric(self._parent, name, float(value))
+
+    def tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of this run, cut to the length that MLflow keeps."""
+        for name, value in tags.items():
+            self._client.set_tag(self.run_id, name, value[:_TAG_LENGTH])
+
+    def warnings(self, texts: Sequence[str]) -> None:
+        """Note what speaks against this run in its tag ``warnings``, and in its parent's."""
+        for run_id in (self.run_id, self._parent) if texts else ():
+            before = self._client.get_run(run_id).data.tags.get(_WARNINGS, "").splitlines()
+            lines = "\n".join(dict.fromkeys([*before, *texts]))
+            self._client.set_tag(run_id, _WARNINGS, lines[:_TAG_LENGTH])
 
     def artifact(self, path: Path) -> None:
         """Log a file, or a folder under its own name."""

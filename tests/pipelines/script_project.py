@@ -100,8 +100,15 @@ class Project:
         for number, name in enumerate(BUDGETS, start=1):
             (root / "reports/evaluate" / name).mkdir(parents=True)
             (root / "reports/evaluate" / name / "metrics.json").write_text(json.dumps(top1))
-            versions.append({"version": number, "aliases": [f"budget-{name}"]})
+            aliases = [f"budget-{name}"]
+            versions.append({"id": name, "kind": "budget", "version": number, "aliases": aliases})
+        comparisons = [
+            {"budget": name, "version": number, "top1": 0.9, "before": None, "before_top1": None}
+            | {"allowed": None, "reason": "", "note": ""}
+            for number, name in enumerate(BUDGETS, start=1)
+        ]
         registered = {"model": "joslim-test", "versions": versions}
+        registered |= {"held_back": [], "comparisons": comparisons}
         (root / "reports/registered.json").write_text(json.dumps(registered))
 
     def write_params(self, budgets: dict[str, dict[str, str]]) -> None:

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -69,6 +70,67 @@ class Project:
         copied = Path(shutil.copytree(self.root, target, ignore=skip))
         return Project(copied, self.network)
 
+    def write_manifest(self, val_images: int = 6000, digest: str = "ab" * 32) -> None:
+        """The prepared images: as many of every class."""
+        lines = [f"val,class {i},{val_images // 10},{digest}" for i in range(10)]
+        text = "\n".join(["split,class,count,digest", *lines]) + "\n"
+        (self.root / "data/prepared/manifest.csv").write_text(text)
+
+    def train(self, seed: int = 0, gain: float = 0.0) -> None:
+        """Weights of another seed, whose validation top-1 is higher everywhere by ``gain``."""
+        torch.manual_seed(seed)
+        spec = replace(SPEC, network=self.network)
+        network = spec.build(allow=(self.network,)).eval()
+        sizes = {name: cost(network) for name, cost in costs.COSTS.items()}
+        rows, configurations = [], []
+        for name, width_mult in WIDTH_MULTS.items():
+            widths = network.space.uniform(width_mult)
+            numbers = {
+                "macs": sizes["macs"](widths),
+                "params": sizes["params"](widths),
+                "memory_bytes": sizes["memory"](widths),
+                "latency_ms": round(1 + width_mult, 3),
+                "val_loss": 0.5,
+                "val_top1": round(VAL_TOP1[name] + gain, 4),
+                "val_top5": 0.99,
+            }
+            configurations.append((Configuration(name, widths, numbers), network.extract(widths)))
+            rows.append(
+                {
+                    "id": name,
+                    **numbers,
+                    "macs_fraction": sizes["macs"].fraction(widths),
+                    "source": "full" if width_mult == 1 else "visited",
+                    "widths": "-".join(map(str, widths)),
+                }
+            )
+        self.write_rows(rows)
+        columns = ("macs", "params", "memory_bytes", "latency_ms")
+        full = {column: rows[-1][column] for column in columns}
+        (self.root / "reports/front/full.json").write_text(json.dumps(full))
+        metrics = {"latency_device": "a toy, 1 thread"}
+        (self.root / "reports/front/metrics.json").write_text(json.dumps(metrics))
+        shutil.rmtree(self.root / "models/front", ignore_errors=True)
+        save_slimmable(self.root / "models/front", network, spec, configurations, full)
+        self.add_budget("tiny", "w-medium", val_top1=round(0.86 + gain, 4), limits={"macs": "50%"})
+        self.assemble(tiny={"macs": "50%"})
+
+    def copy_registered(self, target: Path) -> "Project":
+        """Its files and its registry, whose records point to the copy."""
+        shutil.copytree(self.root, target)
+        places = (("experiments", "artifact_location"), ("logged_models", "artifact_location"))
+        with sqlite3.connect(target / "mlflow.db") as connection:
+            for table, column in (*places, ("runs", "artifact_uri")):
+                change = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
+                connection.execute(change, (str(self.root), str(target)))
+        return Project(target, self.network)
+
+    def write_params(self, **settings: object) -> None:
+        """Change sections of ``params.yaml``."""
+        file = self.root / "params.yaml"
+        before = yaml.safe_load(file.read_text()) if file.exists() else {}
+        file.write_text(yaml.safe_dump({**before, **settings}))
+
     def add_budget(
         self,
         name: str,
@@ -108,8 +170,7 @@ class Project:
 
     def assemble(self, **budgets: dict[str, str]) -> None:
         """Name the budgets, and run the stage."""
-        settings = {"network": {"name": self.network}, "budgets": budgets}
-        (self.root / "params.yaml").write_text(yaml.safe_dump(settings))
+        self.write_params(network={"name": self.network}, budgets=budgets)
         with self.entered(), pytest.MonkeyPatch.context() as patch:
             patch.setattr(assemble, "read_params", lambda: SimpleNamespace(budgets=budgets))
             assemble.main()
@@ -122,40 +183,7 @@ def make(root: Path, network: str = SPEC.network) -> Project:
     (root / "dvc.yaml").touch()
     dataset = {"name": "toy", "classes": [f"class {i}" for i in range(10)], "digest": "0" * 64}
     (root / "data/prepared/dataset.json").write_text(json.dumps(dataset))
-
-    torch.manual_seed(0)
-    spec = replace(SPEC, network=network)
-    supernet = spec.build(allow=(network,)).eval()
-    sizes = {name: cost(supernet) for name, cost in costs.COSTS.items()}
-    rows, configurations = [], []
-    for name, width_mult in WIDTH_MULTS.items():
-        widths = supernet.space.uniform(width_mult)
-        numbers = {
-            "macs": sizes["macs"](widths),
-            "params": sizes["params"](widths),
-            "memory_bytes": sizes["memory"](widths),
-            "latency_ms": round(1 + width_mult, 3),
-            "val_loss": 0.5,
-            "val_top1": VAL_TOP1[name],
-            "val_top5": 0.99,
-        }
-        configurations.append((Configuration(name, widths, numbers), supernet.extract(widths)))
-        rows.append(
-            {
-                "id": name,
-                **numbers,
-                "macs_fraction": sizes["macs"].fraction(widths),
-                "source": "full" if width_mult == 1 else "visited",
-                "widths": "-".join(map(str, widths)),
-            }
-        )
     project = Project(root, network)
-    project.write_rows(rows)
-    full = {column: rows[-1][column] for column in ("macs", "params", "memory_bytes", "latency_ms")}
-    (root / "reports/front/full.json").write_text(json.dumps(full))
-    metrics = {"latency_device": "a toy, 1 thread"}
-    (root / "reports/front/metrics.json").write_text(json.dumps(metrics))
-    save_slimmable(root / "models/front", supernet, spec, configurations, full)
-    project.add_budget("tiny", "w-medium", val_top1=0.86, limits={"macs": "50%"})
-    project.assemble(tiny={"macs": "50%"})
+    project.write_manifest()
+    project.train()
     return project

@@ -35,7 +35,7 @@ def records(
 
 @pytest.fixture(scope="module")
 def several(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A registry of two finished models, an unfinished one, and one of another project."""
+    """A registry of two models with a front, one without, one of candidates, and a stranger's."""
     project = Project(tmp_path_factory.mktemp("several"))
     (project.root / "dvc.yaml").touch()
     finished = {"current_front": "f"}
@@ -44,7 +44,9 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Project:
         client.create_registered_model("joslim-b", finished, "Of birds.")
         client.create_registered_model("joslim-a", finished | {"full_macs": "12.5"})
         client.create_registered_model("joslim-unfinished")
-        client.create_registered_model("another", finished)
+        held = {"candidate_front": "g", "candidate_reason": "tiny: worse"}
+        client.create_registered_model("joslim-candidates", held)
+        client.create_registered_model("another", {"front": "f"})
     return project
 
 
@@ -179,7 +181,7 @@ def test_pages_are_joined(records: Records) -> None:
 def test_pages_of_registered_models_are_joined(several: Project) -> None:
     with several.entered():
         found = {model.name: model.description for model in connect().models()}
-    assert found == {"joslim-a": "", "joslim-b": "Of birds.", "joslim-unfinished": ""}
+    assert found == {"joslim-a": "", "joslim-b": "Of birds.", "joslim-candidates": ""}
 
 
 def test_a_database_that_is_not_there_is_named_and_not_made(
@@ -228,6 +230,17 @@ def test_several_models_need_a_name(several: Project) -> None:
                 match=rf"'{name}' is not registered; expected one of: joslim-a, joslim-b$",
             ):
                 find_model(records, name)
+
+
+def test_candidates_alone_are_not_offered(several: Project) -> None:
+    with (
+        several.entered(),
+        pytest.raises(
+            NotRegisteredError,
+            match=r"^joslim-candidates holds only candidates, which no alias points to: tiny",
+        ),
+    ):
+        find_model(connect(), "joslim-candidates")
 
 
 def test_an_empty_registry_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

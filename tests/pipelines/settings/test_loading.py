@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from joslim.errors import ConfigError
 from joslim.supernet.private import Private
 from pipelines.settings.loading import load_params, read_params
 from pipelines.settings.params import FinetuneParams
+from pipelines.settings.register_params import register_params
 
 TEXT = (ROOT / "params.yaml").read_text()
 BUDGETS = TEXT[TEXT.index("budgets:") : TEXT.index("\ntune:")]
@@ -145,6 +147,39 @@ def test_a_background_that_is_not_given_is_white(file: Path) -> None:
     file.write_text(yaml.safe_dump(settings))
     assert read_params(file).data.background == "white"
     assert read_params(write(file, "data", background="#a0b0c0")).data.background == "#a0b0c0"
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"require": "worse"}, "register.require is 'worse'; input should be 'not-worse' or 'noth"),
+        ({"required": "nothing"}, "register.required is not a known key"),
+        ({"model_name": "a/b"}, "register.model_name is 'a/b'; expected letters, digits"),
+        ({"model_name": "a:1"}, "register.model_name is 'a:1'; expected letters, digits"),
+        ({"model_name": ""}, "register.model_name is ''; expected letters, digits"),
+        ({"model_name": ".."}, "register.model_name is '..'; expected letters, digits"),
+        ({"model_name": "it's"}, 'register.model_name is "it\'s"; expected letters, digits'),
+        ({"model_name": 7}, "register.model_name is 7; input should be a valid string"),
+    ],
+)
+def test_how_models_are_registered_is_checked(
+    file: Path, section: dict[str, Any], message: str
+) -> None:
+    file.write_text(yaml.safe_dump({**yaml.safe_load(TEXT), "register": section}))
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        read_params(file)
+    with pytest.raises(ConfigError, match=r"^register"):
+        register_params(section)
+
+
+def test_settings_without_a_section_for_the_registry_have_the_gate(file: Path) -> None:
+    settings = yaml.safe_load(TEXT)
+    del settings["register"]
+    file.write_text(yaml.safe_dump(settings))
+    assert read_params(file).registration == read_params(ROOT / "params.yaml").registration
+    for name in ("joslim-blüten.v2", "A1", "9_lives"):
+        file.write_text(yaml.safe_dump({**settings, "register": {"model_name": name}}))
+        assert read_params(file).registration.model_name == name
 
 
 def test_lighting_of_grey_images_is_refused(file: Path) -> None:

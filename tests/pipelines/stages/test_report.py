@@ -1,4 +1,5 @@
 import html
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -139,10 +140,34 @@ def test_a_missing_file_is_named(write: Write, path: Path) -> None:
 
 def test_a_budget_without_a_registered_model_is_named(write: Write) -> None:
     write(num_candidates=4)
-    registered = paths.REGISTERED.read_text().replace("budget-small", "budget-other")
+    registered = paths.REGISTERED.read_text().replace('"id": "small"', '"id": "other"')
     paths.REGISTERED.write_text(registered)
-    with pytest.raises(DataError, match="no alias 'budget-small'"):
+    with pytest.raises(DataError, match="has no model of 'small'"):
         report.Inputs.load()
+
+
+def test_what_speaks_against_a_run_stands_on_its_page(write: Write) -> None:
+    write(num_candidates=4, budgets=ONE)
+    assert "What speaks against this run" not in render()
+    registered = read_json(paths.REGISTERED)
+    (comparison,) = registered["comparisons"]
+    comparison |= {"before_top1": 0.749, "top1": 0.572, "reason": "it is <worse>"}
+    registered["held_back"] = ["only: it is <worse>"]
+    (version,) = (one for one in registered["versions"] if one["kind"] == "budget")
+    version["aliases"] = []
+    paths.REGISTERED.write_text(json.dumps(registered))
+    training = read_json(paths.TRAIN_REPORT / "metrics.json")
+    training["warnings"] = ["nothing is searched"]
+    (paths.TRAIN_REPORT / "metrics.json").write_text(json.dumps(training))
+    page = render()
+    assert "What speaks against this run" in page
+    assert "<li>nothing is searched</li>" in page
+    assert "<li>only: it is &lt;worse&gt;</li>" in page
+    assert "Held back: the models before stay" in page
+    assert "74.90%, version 3" in page
+    assert "-17.70" in page
+    assert version["uri"] in page
+    assert "@budget-only" not in page
 
 
 def test_mistakes_are_the_most_frequent_ones_by_share_of_the_label() -> None:
