@@ -18,7 +18,7 @@ from joslim.budgets import parse_budget, quantity
 from joslim.errors import BudgetError, ExportError, JoslimError
 from pipelines.registry import lookup as registry_lookup
 from pipelines.registry.lookup import Entry
-from pipelines.registry.model_card import HEADINGS, cells
+from pipelines.registry.model_card import HEADINGS, cells, latency_notes
 from pipelines.registry.records import connect
 from pipelines.settings import paths
 
@@ -166,11 +166,13 @@ def profile(
     file = paths.root() / paths.PROFILES / f"{name}.json"
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(found, indent=1) + "\n")
-    table = Table(title=found["device"], title_justify="left", box=SIMPLE_HEAD, show_edge=False)
+    title = f"{found['device']}, {found['date']}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False)
     table.add_column("configuration")
     table.add_column("milliseconds", justify="right")
+    table.add_column("may be less, as")
     for one in found["configurations"]:
-        table.add_row(one["id"], f"{one['latency_ms']:.3f}")
+        table.add_row(one["id"], f"{one['latency_ms']:.3f}", one["latency_doubt"])
     Console(highlight=False).print(table, "")
     print(f"-> {file}")
 
@@ -185,6 +187,7 @@ def _json(entry: Entry) -> dict[str, Any]:
         "aliases": list(entry.aliases),
         "widths": [int(width) for width in entry.logged.tags["widths"].split("-")],
         **entry.numbers,
+        **{key: tag for key, tag in entry.logged.tags.items() if key.startswith("latency_")},
     }
 
 
@@ -206,7 +209,10 @@ def _print(title: str, entries: Sequence[Entry], budgets: Sequence[str] = ()) ->
         version = f"{entry.version} {entry.id if entry.kind == 'budget' else ''}"
         limits = [budget.replace(",", ",\n")] if budgets else []
         table.add_row(*limits, version, *cells(entry.numbers))
-    Console(highlight=False).print(table, "")
+    console = Console(highlight=False)
+    console.print(table, "")
+    for note in latency_notes(entries):
+        console.print(note, style="dim", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from joslim import costs
 from joslim.budgets import Limit
 from joslim.costs.latency import Latency
 from joslim.errors import ConfigError, JoslimError
-from joslim.machine.timing import latencies_ms
+from joslim.machine.timing import time_models
 from joslim.shipping.latency import has_onnx_runtime
 from joslim.supernet.network import SlimmableNetwork
 from joslim.supernet.private import private_parameters
@@ -165,11 +165,12 @@ def _costs(limit: Limit, network: SlimmableNetwork, params: Params) -> tuple[flo
     if limit.quantity.name != "latency":
         predicted = _profiled(limit.quantity.name, network, "budgets")
         return predicted.full, predicted.smallest
-    ends = [network.extract(network.space.full), network.extract(network.space.smallest)]
+    space = network.space
+    ends = {widths: network.extract(widths) for widths in (space.full, space.smallest)}
     size = params.data.image_size
     image = torch.zeros(1, params.data.channels, size, size)
-    full, smallest = latencies_ms(ends, image, repeats=7)
-    return full, smallest
+    found = time_models(ends, image, repeats=7)
+    return found[space.full].milliseconds, found[space.smallest].milliseconds
 
 
 def _profiled(quantity: str, network: SlimmableNetwork, key: str) -> Latency:

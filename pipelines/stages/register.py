@@ -7,7 +7,7 @@ already, nothing is exported and PyTorch is not imported.
 import csv
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from joslim.budgets import stated
 from joslim.errors import DataError
 from pipelines import tracking
 from pipelines.artifacts.files import read, read_json
+from pipelines.artifacts.latencies import MeasuredOn, measured_on
 from pipelines.registry import model_card
 from pipelines.registry import registration as registry
 from pipelines.registry.lookup import SLIMMABLE
@@ -59,14 +60,21 @@ def collect() -> Collection:
     spec = read_json(paths.SLIMMABLE / "spec.json")
     content = read_json(paths.SLIMMABLE / "configurations.json")
     digest = digest_of_files(paths.SLIMMABLE)
-    device = read_json(paths.FRONT_REPORT / "metrics.json")["latency_device"]
+    latencies = read(
+        paths.FRONT_REPORT / "metrics.json", lambda text: measured_on(json.loads(text))
+    )
+    here = f"{latencies[0].device}, measured on {latencies[0].date}"
     name = PREFIX + re.sub(r"[^\w.]+", "-", f"{spec['network']}-{dataset['name']}")
     return Collection(
         name,
-        [_slimmable(content, digest), *_front(content, digest), *_budgets(content, digest)],
+        [
+            _slimmable(content, digest),
+            *_front(content, digest, latencies),
+            *_budgets(content, digest, latencies),
+        ],
         spec,
         _costs(content["full"]),
-        partial(model_card.describe, spec, dataset["name"], dataset["classes"], device),
+        partial(model_card.describe, spec, dataset["name"], dataset["classes"], here),
     )
 
 
@@ -85,7 +93,9 @@ def _slimmable(content: Mapping[str, Any], digest: str) -> Submission:
     )
 
 
-def _front(content: Mapping[str, Any], digest: str) -> Iterator[Submission]:
+def _front(
+    content: Mapping[str, Any], digest: str, latencies: Sequence[MeasuredOn]
+) -> Iterator[Submission]:
     front = {row["id"] for row in _read_csv(paths.FRONT_REPORT / "front.csv")}
     for row in content["configurations"]:
         if row["id"] in front:
@@ -97,13 +107,15 @@ def _front(content: Mapping[str, Any], digest: str) -> Iterator[Submission]:
                 digest,
                 is_slice=True,
                 numbers=numbers,
-                tags={"widths": _joined(row["widths"])},
+                tags={"widths": _joined(row["widths"])} | _measured(row["id"], latencies),
                 labels=model_card.tags(numbers),
                 summary=f"A slice of the slimmable network: {model_card.sentence(numbers)}.",
             )
 
 
-def _budgets(content: Mapping[str, Any], digest: str) -> Iterator[Submission]:
+def _budgets(
+    content: Mapping[str, Any], digest: str, latencies: Sequence[MeasuredOn]
+) -> Iterator[Submission]:
     slices = {row["id"]: row for row in content["configurations"]}
     for name in _budget_names():
         metrics = read_json(paths.EVALUATE / name / "metrics.json")
@@ -120,7 +132,8 @@ def _budgets(content: Mapping[str, Any], digest: str) -> Iterator[Submission]:
             digest if name in slices else digest_of_files(folder),
             is_slice=name in slices,
             numbers=numbers,
-            tags={"widths": _joined(row["widths"]), "limits": limits},
+            tags={"widths": _joined(row["widths"]), "limits": limits}
+            | _measured(metrics["front_id"], latencies),
             labels=model_card.tags(numbers),
             summary=f"{how} the budget {name} ({limits}): {model_card.sentence(numbers)}.",
         )
@@ -128,6 +141,11 @@ def _budgets(content: Mapping[str, Any], digest: str) -> Iterator[Submission]:
 
 def _budget_names() -> list[str]:
     return list(yaml.safe_load(paths.PARAMS.read_text())["budgets"])
+
+
+def _measured(front_id: str, latencies: Sequence[MeasuredOn]) -> dict[str, str]:
+    """What the latencies of a sub-network were measured on, and what speaks against them."""
+    return {key: text for one in latencies for key, text in one.tags(front_id).items()}
 
 
 def _joined(widths: Mapping[str, int]) -> str:
