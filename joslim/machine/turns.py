@@ -130,7 +130,7 @@ def _timing(milliseconds: Sequence[float], waiting: float) -> Timing:
     if waiting > MOST_WAITING:
         doubt = f"the process waited for a processor in {waiting:.0%} of the time"
     elif spread > WIDEST_SPREAD:
-        doubt = f"half of its times are {spread:.0%} of the median apart"
+        doubt = f"the middle half of its times spreads over {spread:.0%} of the median"
     return Timing(median, spread, doubt)
 
 

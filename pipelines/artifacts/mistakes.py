@@ -63,8 +63,9 @@ def save(folder: Path, mistakes: Sequence[Mistake], test: Images) -> None:
     """Write them down, and their images side by side; without any, one empty pixel."""
     rows = [asdict(mistake) for mistake in mistakes]
     (folder / TABLE).write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
-    images = test.squares(torch.tensor([mistake.index for mistake in mistakes], dtype=torch.long))
-    sheet = strip(tiles(images)) if mistakes else Image.new("L", (1, 1))
+    sheet = Image.new("L", (1, 1))
+    if mistakes:
+        sheet = strip(tiles(test.squares(torch.tensor([mistake.index for mistake in mistakes]))))
     sheet.save(folder / SHEET)
 
 
