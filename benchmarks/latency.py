@@ -13,7 +13,7 @@ import torch
 import joslim
 from benchmarks import machine
 from joslim.costs import latency
-from joslim.machine.timing import latency_ms
+from joslim.machine.timing import time_models
 
 CASES = (("resnet18", 224), ("mobilenet_v2", 224), ("resnet18", 64), ("mobilenet_v2", 64))
 NUM_WIDTHS = 20
@@ -38,11 +38,9 @@ def row(name: str, size: int) -> str:
     seconds = time.perf_counter() - start
     predicted = latency.Latency(network, table)
     generator = torch.Generator().manual_seed(1)
-    errors = []
-    for _ in range(NUM_WIDTHS):
-        widths = network.space.random(generator)
-        measured = latency_ms(network.extract(widths), image, repeats=REPEATS)
-        errors.append(abs(predicted(widths) / measured - 1))
+    drawn = (network.space.random(generator) for _ in range(NUM_WIDTHS))
+    found = time_models({w: network.extract(w) for w in drawn}, image, repeats=REPEATS)
+    errors = [abs(predicted(w) / timing.milliseconds - 1) for w, timing in found.items()]
     return (
         f"| `{name}` | {size} | {predicted.full:.1f} ms | {table.median_error:.1%} "
         f"| {statistics.median(errors):.1%} | {max(errors):.1%} | {seconds:.0f} s |"

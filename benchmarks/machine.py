@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 import torch
 
-from joslim.machine.device import processor
+from joslim.machine.turns import processor
 
 PACKAGES = ("torch", "botorch", "mlflow", "dvc", "prefect")
 

@@ -59,7 +59,7 @@ def digests(folder: Path) -> dict[str, str]:
         "weights": _weights(folder / "models/supernet/weights.safetensors"),
         "losses": _digest(curves.filter(like="_loss").to_csv()),
         "history": _digest(json.dumps(search["history"])),
-        "front": _digest(front.drop(columns="latency_ms").to_csv()),
+        "front": _digest(front.drop(columns=["latency_ms", "latency_spread"]).to_csv()),
         "fine-tuned": _weights(folder / "models/budgets" / BUDGET / "weights.safetensors"),
         "hypervolume": str(metrics["hypervolume"]),
         "last loss": str(curves["full_loss"].iloc[-1]),

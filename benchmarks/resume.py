@@ -136,7 +136,9 @@ def results(root: Path) -> dict[str, list[bytes]]:
     """Run stage ``front``; what it and ``train`` left, which is moved out of the way."""
     small_project.finish(small_project.start(root, "front"), root)
     table = root / paths.FRONT_REPORT / "front.csv"
-    pd.read_csv(table, dtype=str).drop(columns="latency_ms").to_csv(table, index=False)
+    pd.read_csv(table, dtype=str).drop(columns=["latency_ms", "latency_spread"]).to_csv(
+        table, index=False
+    )
     found = {name: sorted(root.glob(pattern)) for name, pattern in RESULTS.items()}
     contents = {name: [file.read_bytes() for file in files] for name, files in found.items()}
     for name in ("models", "reports"):

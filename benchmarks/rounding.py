@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 import joslim
 from benchmarks import machine
-from joslim.machine.timing import latency_ms
+from joslim.machine.timing import time_models
 from pipelines.pictures.style import PALETTE, save, styled
 
 NETWORKS = ("resnet18", "mobilenet_v2")
@@ -60,13 +60,10 @@ def measure(name: str) -> dict[int, Points]:
         for width_mult in WIDTH_MULTS
     }
     dense = {widths: networks[1].extract(widths) for _, widths in cases}
-    times: dict[tuple[int, ...], list[float]] = {widths: [] for widths in dense}
-    for _ in range(ROUNDS):
-        for widths in random.sample(sorted(dense), len(dense)):
-            times[widths].append(latency_ms(dense[widths], image, repeats=1))
+    times = time_models(dense, image, repeats=ROUNDS)
     return {
         divisor: sorted(
-            (counted[divisor](widths) / 1e6, statistics.median(times[widths]))
+            (counted[divisor](widths) / 1e6, times[widths].milliseconds)
             for d, widths in cases
             if d == divisor
         )

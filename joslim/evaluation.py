@@ -36,13 +36,28 @@ class Measurement:
         return {name: round(getattr(self, name), 6) for name in ("top1", "top5", "loss", "ece")}
 
 
-@torch.no_grad()
 def measure(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Measurement:
     """Measure ``model`` in eval mode over batches of images and labels, on the model's device."""
+    return measurement(*predict(model, batches))
+
+
+@torch.no_grad()
+def predict(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """The logits ``(n, classes)`` of ``model`` in eval mode, and the labels ``(n,)``, on the CPU.
+
+    Args:
+        model: Left in the mode that it is in.
+        batches: Images and labels, on the model's device.
+    """
     with in_mode(model, training=False):
         outputs = [(model(images).float(), labels) for images, labels in batches]
     logits = torch.cat([output for output, _ in outputs]).cpu()
     labels = torch.cat([label for _, label in outputs]).cpu()
+    return logits, labels
+
+
+def measurement(logits: Tensor, labels: Tensor) -> Measurement:
+    """How good predictions are: ``(n, classes)`` logits and ``(n,)`` class indices."""
     num_classes = logits.shape[1]
     best = logits.topk(min(5, num_classes)).indices
     hits = best == labels[:, None]

@@ -25,9 +25,11 @@ def objective(params: Params, network: SlimmableNetwork) -> Cost:
         predicted = latency.load_or_measure(network, paths.STATE / "latency")
     else:
         predicted = device_latency(network, name.partition("@")[2]).predicted
+    table = predicted.table
+    doubt = f"; they may be too long: {table.doubt}" if table.doubt else ""
     console.print(
-        f"latency on {predicted.table.device}: {predicted.smallest:.2f} to {predicted.full:.2f} "
-        f"ms, predicted with a median error of {predicted.table.median_error:.1%}",
+        f"latency on {table.device}: {predicted.smallest:.2f} to {predicted.full:.2f} "
+        f"ms, predicted with a median error of {table.median_error:.1%}{doubt}",
         soft_wrap=True,
     )
     return predicted

@@ -17,7 +17,7 @@ from joslim.errors import BudgetError, ExportError, JoslimError
 from pipelines.registry import lookup as registry_lookup
 from pipelines.registry import standing
 from pipelines.registry.lookup import Entry
-from pipelines.registry.model_card import HEADINGS, cells
+from pipelines.registry.model_card import HEADINGS, cells, latency_notes
 from pipelines.registry.records import connect
 from pipelines.settings import paths
 from pipelines.settings.loading import read_params
@@ -200,11 +200,13 @@ def profile(
     file = paths.root() / paths.PROFILES / f"{name}.json"
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(found, indent=1) + "\n")
-    table = Table(title=found["device"], title_justify="left", box=SIMPLE_HEAD, show_edge=False)
+    title = f"{found['device']}, {found['date']}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False)
     table.add_column("configuration")
     table.add_column("milliseconds", justify="right")
+    table.add_column("may be less, as")
     for one in found["configurations"]:
-        table.add_row(one["id"], f"{one['latency_ms']:.3f}")
+        table.add_row(one["id"], f"{one['latency_ms']:.3f}", one["latency_doubt"])
     console.print(table, "")
     print(one_line(f"-> {file}"))
 
@@ -219,6 +221,7 @@ def _json(entry: Entry) -> dict[str, Any]:
         "aliases": list(entry.aliases),
         "widths": [int(w) for w in entry.logged.tags.get("widths", "").split("-") if w.isdecimal()],
         **entry.numbers,
+        **{key: tag for key, tag in entry.logged.tags.items() if key.startswith("latency_")},
     }
 
 
@@ -241,6 +244,8 @@ def _print(title: str, entries: Sequence[Entry], budgets: Sequence[str] = ()) ->
         limits = [budget.replace(",", ",\n")] if budgets else []
         table.add_row(*limits, version, *cells(entry.numbers))
     console.print(table, "")
+    for note in latency_notes(entries):
+        console.print(note, style="dim", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ one factor for the whole network, fitted to whole forward passes, makes up for t
 
 import hashlib
 import json
-import random
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,9 +28,9 @@ from torch import Tensor, fx
 
 from joslim import distributed
 from joslim.costs import Cost
-from joslim.machine.device import processor
 from joslim.machine.threads import single_threaded
-from joslim.machine.timing import latency_ms
+from joslim.machine.timing import time_models
+from joslim.machine.turns import WARM_UP, Timing, doubts, processor, time_in_turns, today
 from joslim.supernet.network import SlimmableNetwork
 from joslim.tracing import Operation, Product
 from joslim.widths import Widths
@@ -44,9 +44,6 @@ NUM_CHECKED = 8
 REPEATS = 9
 """Forward passes per width configuration; the median counts."""
 
-WARM_UP = 2
-"""Forward passes before those."""
-
 
 @dataclass(frozen=True)
 class LatencyTable:
@@ -57,11 +54,16 @@ class LatencyTable:
         coefficients: ``(a, b, c)`` by operation, in milliseconds.
         median_error: Of predictions for other width configurations than those fitted, relative to
             whole forward passes.
+        date: When it was measured, in UTC.
+        doubt: Why the times may be too long, as the machine was busy; empty if nothing speaks for
+            it.
     """
 
     device: str
     coefficients: Mapping[str, tuple[float, ...]]
     median_error: float
+    date: str = ""
+    doubt: str = ""
 
 
 class Latency(Cost):
@@ -124,12 +126,11 @@ def measure(network: SlimmableNetwork) -> LatencyTable:
     fitted = [space.smallest, space.full]
     fitted += [space.random(generator) for _ in range(NUM_FITTED - len(fitted))]
     checked = [space.random(generator) for _ in range(NUM_CHECKED)]
-    samples, whole = {}, {}
-    for widths in random.Random(0).sample(fitted + checked, NUM_FITTED + NUM_CHECKED):
-        dense = network.extract(widths).eval()
-        whole[widths] = latency_ms(dense, image, repeats=REPEATS)
-        if widths in fitted:
-            samples[widths] = _time_operations(fx.GraphModule(dense, network.trace.graph), image)
+    dense = {widths: network.extract(widths).eval() for widths in fitted + checked}
+    timings = time_models(dense, image, repeats=REPEATS)
+    whole = {widths: timing.milliseconds for widths, timing in timings.items()}
+    graph = network.trace.graph
+    samples = _time_operations({w: fx.GraphModule(dense[w], graph) for w in fitted}, image)
     coefficients = {
         operation.name: _fit(operation, fitted, [samples[w][operation.name] for w in fitted])
         for operation in operations
@@ -142,7 +143,18 @@ def measure(network: SlimmableNetwork) -> LatencyTable:
         device(),
         {name: tuple(factor * c for c in found) for name, found in coefficients.items()},
         statistics.median(errors),
+        today(),
+        _doubt(timings),
     )
+
+
+def _doubt(timings: Mapping[Widths, Timing]) -> str:
+    """The one that most of the timings have."""
+    found = doubts(timings)
+    if not found:
+        return ""
+    reason = max(found, key=lambda text: len(found[text]))
+    return f"of {len(found[reason])} of {len(timings)} sub-networks, {reason}"
 
 
 def _terms(operation: Operation, coefficients: Sequence[float]) -> list[Product]:
@@ -174,14 +186,19 @@ def _fit(
     return tuple((found / largest).tolist())
 
 
-def _time_operations(dense: fx.GraphModule, image: Tensor) -> dict[str, float]:
+def _time_operations(
+    networks: Mapping[Widths, fx.GraphModule], image: Tensor
+) -> dict[Widths, dict[str, float]]:
     """Median milliseconds of each operation, by name."""
-    stopwatch = _Stopwatch(dense)
+    stopwatches = {widths: _Stopwatch(network) for widths, network in networks.items()}
     with torch.no_grad(), single_threaded():
-        for _ in range(WARM_UP + REPEATS):
-            stopwatch.run(image)
+        time_in_turns({w: partial(s.run, image) for w, s in stopwatches.items()}, repeats=REPEATS)
     return {
-        name: 1000 * statistics.median(times[WARM_UP:]) for name, times in stopwatch.seconds.items()
+        widths: {
+            name: 1000 * statistics.median(times[WARM_UP:])
+            for name, times in stopwatch.seconds.items()
+        }
+        for widths, stopwatch in stopwatches.items()
     }
 
 

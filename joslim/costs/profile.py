@@ -10,7 +10,7 @@ so that a prediction for other widths has the closed form of the exact costs.
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
@@ -36,12 +36,14 @@ class _Measured(BaseModel):
     widths: tuple[int, ...]
     macs: FiniteFloat
     latency_ms: float = Field(ge=1e-6, le=1e9)
+    latency_doubt: str = ""
 
 
 class _File(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     device: str
+    date: str = ""
     groups: tuple[str, ...]
     configurations: tuple[_Measured, ...]
 
@@ -56,6 +58,8 @@ class Profile:
         groups: Names of the channel groups.
         measured: Median milliseconds for one image, by widths.
         macs: Multiply-accumulates, by widths.
+        date: When it was measured, in UTC; empty if it does not say.
+        doubts: Why what was measured may be too long, by those widths of which that is so.
     """
 
     name: str
@@ -63,6 +67,8 @@ class Profile:
     groups: tuple[str, ...]
     measured: Mapping[Widths, float]
     macs: Mapping[Widths, float]
+    date: str = ""
+    doubts: Mapping[Widths, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, file: Path) -> "Profile":
@@ -79,7 +85,8 @@ class Profile:
         if any(len(widths) != len(content.groups) for widths in measured):
             raise CheckpointError(f"profile {file} has widths for other groups than it names")
         macs = {one.widths: one.macs for one in content.configurations}
-        return cls(file.stem, content.device, content.groups, measured, macs)
+        doubts = {c.widths: c.latency_doubt for c in content.configurations if c.latency_doubt}
+        return cls(file.stem, content.device, content.groups, measured, macs, content.date, doubts)
 
 
 def fitted(network: SlimmableNetwork, profile: Profile) -> Latency:

@@ -1,18 +1,8 @@
 """The processors that this runs on."""
 
 import os
-import platform
-from pathlib import Path
 
 import torch
-
-
-def processor() -> str:
-    """Name of the processor, as far as the system tells."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def num_processors() -> int:

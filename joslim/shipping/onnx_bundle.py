@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from joslim.errors import ExportError
+from joslim.machine import turns
 from joslim.supernet.slimmable_model import Configuration, SlimmableModel
 from joslim.tracing import Axis
 from joslim.widths import Widths
@@ -40,8 +41,8 @@ MAX_RESULT = 4096
 def export_onnx(model: SlimmableModel, folder: Path) -> None:
     """Write a bundle: weights once, a graph per configuration, and a script that runs them.
 
-    The script, ``run.py``, needs onnxruntime and numpy only. Graphs take ``images``, float32 in
-    [0, 1] of ``(batch, channels, height, width)``, and give ``logits``.
+    The script, ``run.py`` with ``turns.py``, needs onnxruntime and numpy only. Graphs take
+    ``images``, float32 in [0, 1] of ``(batch, channels, height, width)``, and give ``logits``.
 
     Args:
         model: With all configurations that the bundle shall hold.
@@ -63,6 +64,7 @@ def export_onnx(model: SlimmableModel, folder: Path) -> None:
             _check(model, configuration, folder)
         _describe(model, folder)
         shutil.copyfile(Path(__file__).with_name("run_bundle.py"), folder / RUNNER)
+        shutil.copyfile(turns.__file__, folder / "turns.py")
     except BaseException as error:
         shutil.rmtree(folder)
         if isinstance(error, Exception) and not isinstance(error, ExportError):

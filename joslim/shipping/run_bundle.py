@@ -11,13 +11,17 @@ each. In a program: ``session = load("macs=50%")``, then
 import argparse
 import json
 import math
-import platform
 import re
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+if __package__:
+    from joslim.machine.turns import processor, time_in_turns, today
+else:  # in a bundle, where both files are copies
+    from turns import processor, time_in_turns, today  # type: ignore[import-not-found,no-redef]
 
 HERE = Path(__file__).resolve().parent
 COUNTS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
@@ -33,7 +37,7 @@ QUANTITIES: dict[str, tuple[str, dict[str, float]]] = {
 LIMIT = re.compile(
     r"\s*(\w+)(@[a-z][a-z0-9_]*)?\s*=\s*(\d+(?:\.\d*)?(?:e[+-]?\d+)?)\s*([a-z%]*)\s*"
 )
-WARM_UP, REPEATS = 3, 30
+COSTS = ("macs", "params", "memory_bytes")
 NOT_AS_EXPECTED = (ValueError, TypeError, AttributeError, LookupError, OverflowError)
 """What Python says of content of another form."""
 MOST_VALUES = 2**26
@@ -124,7 +128,10 @@ def _limit(text: str, full: dict[str, float]) -> tuple[str, float]:
 
 
 def profile(threads: int = 1, folder: Path = HERE) -> dict[str, Any]:
-    """Time every configuration: median milliseconds for one image, in turns.
+    """Time every configuration: milliseconds for one image, measured in turns.
+
+    ``latency_ms`` is the median, ``latency_spread`` the distance of the quartiles relative to it,
+    and ``latency_doubt`` says why it may be too long, if anything speaks for it.
 
     Args:
         threads: Of ONNX Runtime.
@@ -137,32 +144,27 @@ def profile(threads: int = 1, folder: Path = HERE) -> dict[str, Any]:
     options.intra_op_num_threads = threads
     image = np.random.default_rng(0).random((1, *bundle["input_shape"]), np.float32)
     entries = bundle["configurations"]
-    sessions = [_session(folder / e["file"], options) for e in entries]
-    times: list[list[float]] = [[] for _ in sessions]
-    for turn in range(WARM_UP + REPEATS):
-        for session, taken in zip(sessions, times, strict=True):
-            start = time.perf_counter()
-            session.run(None, {"images": image})
-            if turn >= WARM_UP:
-                taken.append(1000 * (time.perf_counter() - start))
+    calls = {
+        e["id"]: partial(_session(folder / e["file"], options).run, None, {"images": image})
+        for e in entries
+    }
+    known = [column for column in COSTS if all(column in e for e in entries)]
+    timings = time_in_turns(calls, {e["id"]: [e[column] for column in known] for e in entries})
     count = f"{threads} thread{'s' if threads > 1 else ''}"
     return {
         "device": f"{processor()}, onnxruntime {onnxruntime.__version__}, {count}",
+        "date": today(),
         "groups": bundle["groups"],
         "configurations": [
             {key: entry[key] for key in ("id", "widths", "macs")}
-            | {"latency_ms": round(float(np.median(taken)), 4)}
-            for entry, taken in zip(entries, times, strict=True)
+            | {
+                "latency_ms": round(timings[entry["id"]].milliseconds, 4),
+                "latency_spread": round(timings[entry["id"]].spread, 4),
+                "latency_doubt": timings[entry["id"]].doubt,
+            }
+            for entry in entries
         ],
     }
-
-
-def processor() -> str:
-    """Name of the processor, as far as the system tells."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def main() -> None:
@@ -175,7 +177,10 @@ def main() -> None:
     if arguments.profile is not None:
         found = profile(arguments.threads)
         arguments.profile.write_text(json.dumps(found, indent=1) + "\n")
-        print(f"{found['device']} -> {arguments.profile}")
+        for one in found["configurations"]:
+            if one["latency_doubt"]:
+                print(f"{one['id']} may be faster: {one['latency_doubt']}")
+        print(f"{found['device']}, {found['date']} -> {arguments.profile}")
         return
     if arguments.images is None:
         parser.error("IMAGES.npy is missing")

@@ -19,13 +19,14 @@ EXACT = ("objective", "macs", "params", "memory_bytes")
 """The columns of costs that are not measured."""
 
 NUMBERS = (
-    "macs", "params", "memory_bytes", "latency_ms", "val_loss", "val_top1", "val_top5",
+    "macs", "params", "memory_bytes", "latency_ms", "latency_spread",
+    "val_loss", "val_top1", "val_top5",
 )  # fmt: skip
 """Columns of what a sub-network costs and of what was measured of it."""
 
 COLUMNS = [
     "id", "objective", "macs", "macs_fraction", "params", "memory_bytes", "latency_ms",
-    "val_loss", "val_top1", "val_top5", "source", "widths",
+    "latency_spread", "val_loss", "val_top1", "val_top5", "source", "widths",
 ]  # fmt: skip
 """Of ``front.csv``."""
 

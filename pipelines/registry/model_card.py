@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from joslim.budgets import QUANTITIES
+from pipelines.artifacts.latencies import DATE, DEVICE, DOUBT
 from pipelines.registry.lookup import SLIMMABLE, Entry
 from pipelines.terminal.printable import one_line
 
@@ -37,6 +38,20 @@ def sentence(numbers: Mapping[str, float]) -> str:
     costs = (f"{cost} {name}" for name, cost in _costs(numbers).items())
     tops = (f"{top} {_TOPS[key]}" for key, top in _tops(numbers).items())
     return f"{', '.join(costs)}; {', '.join(tops)}"
+
+
+def latency_notes(entries: Sequence[Entry]) -> list[str]:
+    """What the latencies of some versions were measured on, and which of them are in doubt."""
+    devices, doubts = dict[str, None](), list[str]()
+    for entry in entries:
+        tags = entry.logged.tags
+        for suffix in (key.removeprefix(DEVICE) for key in tags if key.startswith(DEVICE)):
+            name = suffix.replace("_", "latency@", 1) or "latency"
+            date = tags.get(DATE + suffix, "at an unknown date")
+            devices[f"{name}: one image on {tags[DEVICE + suffix]}, {date}"] = None
+            if doubt := tags.get(DOUBT + suffix):
+                doubts.append(f"{name} of version {entry.version} may be less, as {doubt}")
+    return [*devices, *doubts]
 
 
 def describe(

@@ -10,7 +10,7 @@ from joslim import costs, data
 from joslim.budgets import Limit
 from joslim.costs.latency import Latency
 from joslim.errors import ConfigError, JoslimError
-from joslim.machine.timing import latencies_ms
+from joslim.machine.timing import time_models
 from joslim.shipping.latency import has_onnx_runtime
 from joslim.supernet.network import SlimmableNetwork
 from joslim.supernet.private import private_parameters
@@ -122,10 +122,11 @@ def _range(limit: Limit, network: SlimmableNetwork, params: Params) -> Range:
     if quantity.name != "latency":
         predicted = _profiled(quantity.name, network, "budgets")
         return Range(limit, predicted.full, predicted.smallest)
-    ends = [network.extract(network.space.full), network.extract(network.space.smallest)]
-    size = params.data.image_size
+    space, size = network.space, params.data.image_size
+    ends = {widths: network.extract(widths) for widths in (space.full, space.smallest)}
     image = torch.zeros(1, params.data.channels, size, size)
-    return Range(limit, *latencies_ms(ends, image, repeats=7))
+    found = time_models(ends, image, repeats=7)
+    return Range(limit, found[space.full].milliseconds, found[space.smallest].milliseconds)
 
 
 def _profiled(quantity: str, network: SlimmableNetwork, key: str) -> Latency:

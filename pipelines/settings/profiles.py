@@ -15,25 +15,26 @@ class DeviceLatency:
     Attributes:
         column: Its name in tables.
         predicted: The fit, with its error.
+        profile: What was measured there.
     """
 
     def __init__(self, network: SlimmableNetwork, profile: Profile) -> None:
         self.column = f"latency_ms_{profile.name}"
         self.predicted: Latency = fitted(network, profile)
-        self._measured = profile.measured
+        self.profile = profile
 
     @property
     def summary(self) -> str:
         """The device, and how sure the fit is."""
         table = self.predicted.table
         return (
-            f"{table.device}; {len(self._measured)} configurations measured, others predicted "
-            f"with a median error of {table.median_error:.1%}"
+            f"{table.device}; {len(self.profile.measured)} configurations measured, others "
+            f"predicted with a median error of {table.median_error:.1%}"
         )
 
     def __call__(self, widths: Widths) -> float:
         """Milliseconds for one image."""
-        return self._measured.get(widths, round(self.predicted(widths), 4))
+        return self.profile.measured.get(widths, round(self.predicted(widths), 4))
 
 
 def device_latencies(network: SlimmableNetwork) -> list[DeviceLatency]:

@@ -1,16 +1,19 @@
 """Stage ``evaluate``: measure one budget's model on ``test``, before and after fine-tuning."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import pandas as pd
 import typer
 
 from joslim.budgets import stated
-from joslim.evaluation import Measurement, measure
+from joslim.data import Images
+from joslim.evaluation import Measurement, measurement, predict
 from joslim.machine.device import training_device
 from joslim.supernet.artifact import load_slimmable
 from pipelines import tracking
+from pipelines.artifacts import mistakes
 from pipelines.artifacts.budget_model import BudgetModel
 from pipelines.artifacts.prepared_data import DataInfo, load_split
 from pipelines.pictures import plot_confusion
@@ -31,10 +34,11 @@ def main(budget: str) -> None:
         f"evaluate@{budget}", params=asdict(model), data_digest=info.digest
     ) as run:
         device = training_device()
-        before, after = (
-            measure(network.to(device), test.batches(BATCH, device))
-            for network in (front.extract(model.front_id).eval(), model.network(front, allow=allow))
+        sliced, tuned = (
+            predict(network.to(device), test.batches(BATCH, device))
+            for network in (front.extract(model.front_id), model.network(front, allow=allow))
         )
+        before, after = measurement(*sliced), measurement(*tuned)
         metrics = {
             "budget": budget,
             "front_id": model.front_id,
@@ -46,17 +50,23 @@ def main(budget: str) -> None:
             "slice": before.numbers(),
             "finetuned": after.numbers(),
         }
-        _write(budget, metrics, after, info.classes)
+        surest = mistakes.surest(*tuned, info.classes)
+        _write(budget, metrics, after, info.classes, surest, test)
         run.metrics({f"test_{name}": value for name, value in after.numbers().items()})
         run.metrics({f"test_{name}_slice": value for name, value in before.numbers().items()})
         run.headline({f"{budget}.test_top1": after.top1})
         run.artifact(paths.EVALUATE / budget)
-    tuned = "" if model.private == "nothing" else f", {after.top1:.2%} fine-tuned"
-    console.print(f"budget '{budget}': test top-1 {before.top1:.2%} as sliced{tuned}")
+    change = "" if model.private == "nothing" else f", {after.top1:.2%} fine-tuned"
+    console.print(f"budget '{budget}': test top-1 {before.top1:.2%} as sliced{change}")
 
 
 def _write(
-    budget: str, metrics: dict[str, object], result: Measurement, classes: tuple[str, ...]
+    budget: str,
+    metrics: dict[str, object],
+    result: Measurement,
+    classes: tuple[str, ...],
+    surest: Sequence[mistakes.Mistake],
+    test: Images,
 ) -> None:
     folder = paths.EVALUATE / budget
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,6 +74,7 @@ def _write(
     counts = pd.DataFrame(result.confusion.numpy(), index=classes, columns=classes)
     counts.to_csv(folder / "confusion.csv", index_label="label")
     plot_confusion(result.confusion, classes, folder / "confusion.png")
+    mistakes.save(folder, surest, test)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,13 @@ from torch import nn
 from joslim.certainty import is_guessing
 from joslim.data import Images
 from joslim.front import Subnetworks
+from joslim.machine.turns import doubts
 from joslim.shipping.latency import configuration_latencies
 from joslim.supernet.artifact import save_slimmable, slimmable_model
 from joslim.supernet.slimmable_model import Configuration
 from joslim.supernet.spec import NetworkSpec
 from joslim.supernet.storage import load_supernet
+from joslim.widths import Widths
 from pipelines import tracking
 from pipelines.artifacts.files import read_json
 from pipelines.artifacts.front_table import (
@@ -28,12 +30,13 @@ from pipelines.artifacts.front_table import (
     measure_all_candidates,
     parse_widths,
 )
+from pipelines.artifacts.latencies import DATE, DEVICE, MeasuredOn
 from pipelines.artifacts.prepared_data import DataInfo, load_split
 from pipelines.building import make_strategy
 from pipelines.pictures import plot_front
 from pipelines.settings import paths
 from pipelines.settings.loading import load_params
-from pipelines.settings.profiles import device_latencies
+from pipelines.settings.profiles import DeviceLatency, device_latencies
 from pipelines.terminal.command import run_command
 from pipelines.terminal.console import console
 from pipelines.terminal.progress import track
@@ -52,7 +55,7 @@ def main() -> None:
         found = measure_all_candidates(params, subnetworks, strategy, val)
         candidates = candidate_table(found, strategy, network)
         is_full = candidates["source"] == "full"
-        kept, dense, device = _with_latencies(
+        kept, dense, measured = _with_latencies(
             candidates[candidates["on_front"] | is_full], subnetworks, spec
         )
         front = kept[kept["on_front"]]
@@ -64,35 +67,60 @@ def main() -> None:
         configurations = [(_configuration(row), dense[row["id"]]) for row in rows]
         shutil.rmtree(paths.FRONT, ignore_errors=True)
         save_slimmable(paths.FRONT, network, spec, configurations, full_costs)
-        metrics: dict[str, Any] = {**front_metrics(found, strategy), "latency_device": device}
+        metrics: dict[str, Any] = front_metrics(found, strategy)
+        for one in measured:
+            metrics |= one.metrics
         columns = [*COLUMNS, *(c for c in costs if c not in COLUMNS)]
         metrics["warnings"] = _doubts(metrics["full_val_top1"], val)
         run.warnings(metrics["warnings"])
         _write(front[columns], candidates.drop(columns="on_front"), full_costs, metrics)
+        run.params({k: v for k, v in metrics.items() if k.startswith((DEVICE, DATE))})
         run.headline({k: v for k, v in metrics.items() if isinstance(v, int | float)})
         run.artifact(paths.FRONT_REPORT)
     console.print(
         f"front: {metrics['num_front']} of {metrics['num_candidates']} candidates, "
         f"hypervolume {metrics['hypervolume']:.4f}"
     )
+    for one in measured:
+        for reason, ids in one.doubts.items():
+            console.print(
+                f"{one.column} may be too long of {', '.join(ids)}: {reason}", soft_wrap=True
+            )
 
 
 def _with_latencies(
     rows: pd.DataFrame, subnetworks: Subnetworks, spec: NetworkSpec
-) -> tuple[pd.DataFrame, dict[str, nn.Module], str]:
-    """The rows with their latencies, their recalibrated networks by id, and this device's name."""
+) -> tuple[pd.DataFrame, dict[str, nn.Module], list[MeasuredOn]]:
+    """The rows with their latencies, their recalibrated networks by id, and what measured them."""
     widths_list = [parse_widths(widths) for widths in rows["widths"]]
     networks = track(map(subnetworks.get, widths_list), "recalibrating the front", len(rows))
     dense = dict(zip(rows["id"], networks, strict=True))
     network = subnetworks.network
     configurations = [(_configuration(row), dense[row["id"]]) for row in rows.to_dict("records")]
     model = slimmable_model(network, spec, configurations, {}).to("cpu")
-    times, device = configuration_latencies(model)
-    columns = {"latency_ms": [times[identity] for identity in rows["id"]]}
+    found = configuration_latencies(model)
+    timings = [found.timings[identity] for identity in rows["id"]]
+    columns = {
+        "latency_ms": [round(timing.milliseconds, 4) for timing in timings],
+        "latency_spread": [round(timing.spread, 4) for timing in timings],
+    }
+    measured = [MeasuredOn("latency_ms", found.device, found.date, doubts(found.timings))]
     for latency in device_latencies(network):
         columns[latency.column] = list(map(latency, widths_list))
+        measured.append(
+            _measured_elsewhere(latency, dict(zip(rows["id"], widths_list, strict=True)))
+        )
         console.print(f"{latency.predicted.name}: {latency.summary}", soft_wrap=True)
-    return rows.assign(**columns), dense, device
+    return rows.assign(**columns), dense, measured
+
+
+def _measured_elsewhere(latency: DeviceLatency, widths: Mapping[str, Widths]) -> MeasuredOn:
+    """On a profile's device; ``widths`` by the ids of what is on the front."""
+    profile, found = latency.profile, dict[str, list[str]]()
+    for identity, own in widths.items():
+        if own in profile.doubts:
+            found.setdefault(profile.doubts[own], []).append(identity)
+    return MeasuredOn(latency.column, profile.device, profile.date, found)
 
 
 def _doubts(full_top1: float, val: Images) -> list[str]:

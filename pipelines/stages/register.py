@@ -21,6 +21,7 @@ from joslim.errors import DataError
 from pipelines import tracking
 from pipelines.artifacts import registered
 from pipelines.artifacts.files import read, read_json
+from pipelines.artifacts.latencies import MeasuredOn, measured_on
 from pipelines.registry import model_card
 from pipelines.registry import registration as registry
 from pipelines.registry.lookup import SLIMMABLE
@@ -77,23 +78,25 @@ def collect() -> Collection:
     spec = read_json(paths.SLIMMABLE / "spec.json")
     content = read_json(paths.SLIMMABLE / "configurations.json")
     digest = digest_of_files(paths.SLIMMABLE)
-    device = read_json(paths.FRONT_REPORT / "metrics.json")["latency_device"]
+    latencies = read(
+        paths.FRONT_REPORT / "metrics.json", lambda text: measured_on(json.loads(text))
+    )
+    here = f"{latencies[0].device}, measured on {latencies[0].date}"
     by_default = PREFIX + re.sub(r"[^\w.]+", "-", f"{spec['network']}-{dataset['name']}")
     settings = _settings()
     wanted = register_params(settings.get("register", {}))
-    budgets = list(settings["budgets"])
     return Collection(
         wanted.model_name or by_default,
         [
             _slimmable(content, digest),
-            *_front(content, digest),
-            *_budgets(content, digest, budgets),
+            *_front(content, digest, latencies),
+            *_budgets(content, digest, latencies, list(settings["budgets"])),
         ],
         spec,
         _costs(content["full"]),
         _validation(),
         wanted.require,
-        partial(model_card.describe, spec, dataset["name"], dataset["classes"], device),
+        partial(model_card.describe, spec, dataset["name"], dataset["classes"], here),
     )
 
 
@@ -120,7 +123,9 @@ def _slimmable(content: Mapping[str, Any], digest: str) -> Submission:
     )
 
 
-def _front(content: Mapping[str, Any], digest: str) -> Iterator[Submission]:
+def _front(
+    content: Mapping[str, Any], digest: str, latencies: Sequence[MeasuredOn]
+) -> Iterator[Submission]:
     front = {row["id"] for row in _read_csv(paths.FRONT_REPORT / "front.csv")}
     for row in content["configurations"]:
         if row["id"] in front:
@@ -132,13 +137,18 @@ def _front(content: Mapping[str, Any], digest: str) -> Iterator[Submission]:
                 digest,
                 is_slice=True,
                 numbers=numbers,
-                tags={"widths": _joined(row["widths"])},
+                tags={"widths": _joined(row["widths"])} | _measured(row["id"], latencies),
                 labels=model_card.tags(numbers),
                 summary=f"A slice of the slimmable network: {model_card.sentence(numbers)}.",
             )
 
 
-def _budgets(content: Mapping[str, Any], digest: str, names: Sequence[str]) -> Iterator[Submission]:
+def _budgets(
+    content: Mapping[str, Any],
+    digest: str,
+    latencies: Sequence[MeasuredOn],
+    names: Sequence[str],
+) -> Iterator[Submission]:
     slices = {row["id"]: row for row in content["configurations"]}
     for name in names:
         metrics = read_json(paths.EVALUATE / name / "metrics.json")
@@ -155,7 +165,8 @@ def _budgets(content: Mapping[str, Any], digest: str, names: Sequence[str]) -> I
             digest if name in slices else digest_of_files(folder),
             is_slice=name in slices,
             numbers=numbers,
-            tags={"widths": _joined(row["widths"]), "limits": limits},
+            tags={"widths": _joined(row["widths"]), "limits": limits}
+            | _measured(metrics["front_id"], latencies),
             labels=model_card.tags(numbers),
             summary=f"{how} the budget {name} ({limits}): {model_card.sentence(numbers)}.",
             limits=parse_limits(metrics["limits"]),
@@ -166,6 +177,11 @@ def _settings() -> dict[str, Any]:
     """``params.yaml`` as it is: to check all of it takes PyTorch, and stages before have."""
     settings: dict[str, Any] = yaml.safe_load(paths.PARAMS.read_text())
     return settings
+
+
+def _measured(front_id: str, latencies: Sequence[MeasuredOn]) -> dict[str, str]:
+    """What the latencies of a sub-network were measured on, and what speaks against them."""
+    return {key: text for one in latencies for key, text in one.tags(front_id).items()}
 
 
 def _joined(widths: Mapping[str, int]) -> str:

@@ -22,6 +22,7 @@ from joslim.supernet.private import Private, private_parameters
 from joslim.supernet.slimmable_model import Configuration
 from joslim.supernet.spec import NetworkSpec
 from pipelines.artifacts.budget_model import BudgetModel
+from pipelines.artifacts.latencies import MeasuredOn
 from pipelines.stages import assemble, register
 
 SPEC = NetworkSpec("resnet8", 10, 1, 12, (0.3,), (0.2,), min_width=0.25, divisor=None)
@@ -108,7 +109,8 @@ class Project:
         columns = ("macs", "params", "memory_bytes", "latency_ms")
         full = {column: rows[-1][column] for column in columns}
         (self.root / "reports/front/full.json").write_text(json.dumps(full))
-        metrics = {"latency_device": "a toy, 1 thread"}
+        doubts = {"the process waited for a processor in 40% of the time": ["w-medium"]}
+        metrics = MeasuredOn("latency_ms", "a toy, 1 thread", "2026-01-31", doubts).metrics
         (self.root / "reports/front/metrics.json").write_text(json.dumps(metrics))
         shutil.rmtree(self.root / "models/front", ignore_errors=True)
         save_slimmable(self.root / "models/front", network, spec, configurations, full)

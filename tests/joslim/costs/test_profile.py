@@ -61,9 +61,12 @@ def test_a_profile_that_cannot_be_used_is_refused(
     (tmp_path / "toy.json").write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match=r"toy.json cannot be read: 1 validation error"):
         Profile.load(tmp_path / "toy.json")
-    one["latency_ms"] = 1.5
+    one |= {"latency_ms": 1.5, "latency_doubt": "a busy machine"}
     (tmp_path / "toy.json").write_text(json.dumps(content))
-    assert Profile.load(tmp_path / "toy.json").measured == {(4, 8): 1.5}
+    loaded = Profile.load(tmp_path / "toy.json")
+    assert loaded.measured == {(4, 8): 1.5}
+    assert loaded.doubts == {(4, 8): "a busy machine"}
+    assert loaded.date == "", "of a version before 0.3"
     one["widths"] = [4]
     (tmp_path / "toy.json").write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match="has widths for other groups than it names"):

@@ -17,6 +17,7 @@ from small_training import spec
 from joslim.budgets import parse_budget
 from joslim.costs.profile import Profile
 from joslim.errors import BudgetError, ExportError
+from joslim.machine.turns import today
 from joslim.shipping import configuration_latencies, export_onnx, onnx_bundle, run_bundle
 
 
@@ -104,6 +105,12 @@ def test_the_script_times_every_configuration(bundle: Path, tmp_path: Path) -> N
     assert profile.groups == model.slices.groups
     assert set(profile.measured) == {c.widths for c in model.configurations}
     assert min(profile.measured.values()) > 0
+    assert profile.date == today()
+    content = json.loads((tmp_path / "here.json").read_text())
+    assert all(one["latency_spread"] > 0 for one in content["configurations"])
+    in_doubt = [one["id"] for one in content["configurations"] if one["latency_doubt"]]
+    assert len(profile.doubts) == len({model.configuration(i).widths for i in in_doubt})
+    assert all(f"{identity} may be faster: " in done.stdout for identity in in_doubt)
 
 
 def test_latencies_of_other_devices_are_budgets_of_the_script(bundle: Path, tmp_path: Path) -> None:
@@ -152,13 +159,14 @@ def test_latencies_here_are_those_of_onnx_runtime(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load(bundle.parent / "model")
-    times, device = configuration_latencies(model)
-    assert ", onnxruntime " in device
-    assert times.keys() == {c.id for c in model.configurations}
+    found = configuration_latencies(model)
+    assert ", onnxruntime " in found.device
+    assert found.timings.keys() == {c.id for c in model.configurations}
     monkeypatch.setattr("joslim.shipping.latency.PACKAGES", ("not_installed",))
-    times, device = configuration_latencies(model)
-    assert ", torch " in device
-    assert times["w-0"] > 0
+    found = configuration_latencies(model)
+    assert ", torch " in found.device
+    assert found.timings["w-0"].milliseconds > 0
+    assert found.timings["w-0"].spread > 0
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,9 @@ def test_a_row_per_candidate_cheapest_first() -> None:
     network = one_group()
     strategy = strategy_of(network)
     table = candidate_table(measured(strategy), strategy, network)
-    assert set(COLUMNS) - set(table.columns) == {"latency_ms"}, "measured of the front only"
+    assert set(COLUMNS) - set(table.columns) == {"latency_ms", "latency_spread"}, (
+        "measured of the front only"
+    )
     assert table["widths"].tolist() == ["1", "2", "3", "4"]
     assert table["id"].tolist() == [subnetwork_id((w,)) for w in (1, 2, 3, 4)]
     assert table["source"].tolist() == ["smallest", "visited", "proposed", "full"]

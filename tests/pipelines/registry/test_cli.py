@@ -53,6 +53,20 @@ def test_lookup_in_json() -> None:
     assert len(row["widths"]) == 6
 
 
+def test_latencies_say_what_they_were_measured_on_and_what_is_in_doubt() -> None:
+    reason = "the process waited for a processor in 40% of the time"
+    lines = run("front").stdout.splitlines()
+    assert lines.count("latency: one image on a toy, 1 thread, 2026-01-31") == 1
+    in_doubt = [f"latency of version {version} may be less, as {reason}" for version in (3, 5)]
+    assert [line for line in lines if "may be less" in line] == in_doubt
+    assert "may be less" not in run("lookup", "--budget", "macs=20%").stdout
+    sure, doubtful = json.loads(run("lookup", "-b", "macs=20%", "-b", "macs=90%", "--json").stdout)
+    assert sure["latency_device"] == "a toy, 1 thread"
+    assert sure["latency_date"] == "2026-01-31"
+    assert "latency_doubt" not in sure
+    assert doubtful["latency_doubt"] == reason
+
+
 def test_front_lists_every_version() -> None:
     result = run("front")
     assert result.exit_code == 0

@@ -302,7 +302,10 @@ def test_a_person_finds_the_front_in_the_description(registered_project: Project
     assert f"models:/{NAME}@budget-tiny" in model.description
     assert "N×1×12×12" in model.description
     assert "class 0, class 1" in model.description
-    assert "Latencies are of one image on a toy, 1 thread." in model.description
+    assert (
+        "Latencies are of one image on a toy, 1 thread, measured on 2026-01-31."
+        in model.description
+    )
     version = in_project(registered_project, lambda c: c.get_model_version(NAME, "5"))
     assert version.description.startswith("Fine-tuned for the budget tiny (macs ≤ 50%): ")
     assert version.tags["test_top1"] == "85.50%"

@@ -10,10 +10,14 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
+from torchvision.transforms.v2.functional import pil_to_tensor
 
-from joslim.data import FileImages, ImageSet, memory
+from joslim.data import Augmentation, FileImages, ImageSet, memory
 from joslim.errors import DataError
+from pipelines.artifacts import mistakes
+from pipelines.artifacts.mistakes import Mistake
 from pipelines.artifacts.prepared_data import DataInfo, load_split
+from pipelines.pictures.contact_sheet import contact_sheet
 from pipelines.stages import evaluate, finetune, front, prepare, train
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -102,6 +106,14 @@ def test_training_from_files_or_shards_ends_with_the_weights_of_training_from_me
     assert Path("reports/evaluate/all/metrics.json").exists()
     counts = Path("reports/evaluate/all/confusion.csv").read_text().splitlines()[1:]
     assert sum(int(count) for line in counts for count in line.split(",")[1:]) == 8
+    test, classes = load_split("test"), DataInfo.load().classes
+    assert mistakes.load(Path("reports/evaluate/all")) == [], "as everything is told apart"
+    mistakes.save(Path(), [Mistake(3, *classes, 0.5)], test)
+    ((_, image),) = mistakes.load(Path())
+    assert torch.equal(pil_to_tensor(image), test.squares(torch.tensor([3]))[0])
+    sheet = contact_sheet(load_split("train"), classes, Augmentation(crop_scale=(0.5, 1)), seed=0)
+    assert list(sheet.rows) == list(classes)
+    assert len(sheet.augmented) == len(classes)
 
 
 def test_damaged_images_are_listed_before_anything_is_written(

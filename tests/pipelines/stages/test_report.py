@@ -13,6 +13,9 @@ import yaml
 
 from joslim.errors import DataError
 from pipelines.artifacts.files import read_json
+from pipelines.artifacts.latencies import MeasuredOn
+from pipelines.artifacts.mistakes import MOST
+from pipelines.artifacts.reported_model import ReportedModel
 from pipelines.settings import paths
 from pipelines.stages import report
 
@@ -80,7 +83,7 @@ def test_the_page_tells_the_run_and_needs_no_network(write: Write) -> None:
     assert "resnet8-half on fashion-mnist" in re.sub(r"\s+", " ", text)
     namespaces = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
     assert set(re.findall(r"https?://[^\s\"'<)]+", page)) <= namespaces
-    assert not re.search(r"<(script|img|link|iframe)[^>]+(src|href)=", page)
+    assert not re.search(r"<(script|img|link|iframe)[^>]+(src|href)=\"(?!data:image/)", page)
     assert str(Path.cwd()) not in page
 
 
@@ -111,6 +114,55 @@ def test_a_front_of_one_network(write: Write) -> None:
     assert "one network on its front" in page
 
 
+def test_images_are_shown_with_their_names(write: Write) -> None:
+    write(num_candidates=4)
+    page = render()
+    assert 'aria-label="7 training images of Sandal"' in page
+    rows = len(finished_run.FASHION)
+    assert (
+        page.count('<img src="data:image/png') == 7 * rows + rows + len(finished_run.BUDGETS) * MOST
+    )
+    (mistake, _), *_ = ReportedModel.load("tiny", read_json(paths.REGISTERED)).mistakes
+    assert re.search(
+        rf'alt="test image {mistake.index}"><span [^>]+>{mistake.label}</span>'
+        rf'<span class="wrong" [^>]+>{mistake.prediction}</span><small>99 %</small>',
+        page,
+    )
+    assert len(page) < 900_000
+
+
+def test_of_many_classes_some_are_shown(write: Write) -> None:
+    names = [f"kind {i}" for i in range(40)]
+    write(classes=names, num_candidates=4, budgets=ONE)
+    page = render()
+    assert "12 of 40 classes" in page
+    assert page.count('role="img" aria-label="7 training images of kind') == 12
+
+
+def test_images_that_training_leaves_as_they_are_are_shown_once(write: Write) -> None:
+    write(num_candidates=4, budgets=ONE)
+    settings = yaml.safe_load(paths.PARAMS.read_text())
+    settings["training"] |= {"crop_padding": 0, "flip": False}
+    paths.PARAMS.write_text(yaml.safe_dump(settings))
+    assert "as a step of training changes it" not in render()
+
+
+def test_latencies_say_what_they_were_measured_on_and_what_is_in_doubt(write: Write) -> None:
+    write(num_candidates=4, budgets=ONE)
+    assert "one image on AMD EPYC, onnxruntime 1.32.0, 1 thread, 2026-01-31" in render()
+    metrics = read_json(paths.FRONT_REPORT / "metrics.json")
+    reason = "the process waited for a processor in 40% of the time"
+    cheapest, *_ = ids = pd.read_csv(paths.FRONT_REPORT / "front.csv")["id"].tolist()
+    there = MeasuredOn("latency_ms_pi5", "a board, 4 threads", "", {reason: ["w-1", cheapest]})
+    all_of_them = MeasuredOn("latency_ms_pi6", "a board, 8 threads", "2026-02-01", {reason: ids})
+    metrics |= there.metrics | all_of_them.metrics
+    (paths.FRONT_REPORT / "metrics.json").write_text(json.dumps(metrics))
+    text = re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", render())))
+    assert "latency@pi5 one image on a board, 4 threads" in text
+    assert f"1 of {len(ids)} may really be faster: {reason} {cheapest} latency@pi6" in text
+    assert f"a board, 8 threads, 2026-02-01 All may really be faster: {reason}." in text
+
+
 def test_other_objectives_and_limits(write: Write) -> None:
     budgets = {"phone": {"memory": "80%", "latency": "1.4 ms"}, "desk": {"params": "100%"}}
     write(objective="memory", budgets=budgets, num_candidates=12)
@@ -127,6 +179,8 @@ def test_other_objectives_and_limits(write: Write) -> None:
         paths.FRONT_REPORT / "front.csv",
         paths.EVALUATE / "tiny/metrics.json",
         paths.EVALUATE / "tiny/confusion.csv",
+        paths.EVALUATE / "tiny/mistakes.json",
+        paths.EVALUATE / "tiny/mistakes.png",
         paths.TRAIN_REPORT / "curves.csv",
         paths.PREPARED / "manifest.csv",
     ],
@@ -172,8 +226,8 @@ def test_what_speaks_against_a_run_stands_on_its_page(write: Write) -> None:
 
 def test_mistakes_are_the_most_frequent_ones_by_share_of_the_label() -> None:
     table = pd.DataFrame([[6, 4, 0], [0, 9, 1], [0, 0, 10]], list("abc"), list("abc"))
-    model = report.Model("tiny", {}, table, 1, "models:/x@y")
-    assert model.mistakes() == [("a", "b", 0.4), ("b", "c", 0.1)]
+    model = ReportedModel("tiny", {}, table, 1, "models:/x@y", [])
+    assert model.most_frequent() == [("a", "b", 0.4), ("b", "c", 0.1)]
 
 
 @pytest.mark.parametrize(
