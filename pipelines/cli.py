@@ -189,6 +189,7 @@ def profile(
     Writes profiles/NAME.json into the checkout. On a device without this project run
     `python run.py --profile NAME.json` in the bundle, and copy the file there.
     """
+    from joslim.costs.profile import FEWEST
     from joslim.shipping import run_bundle
     from pipelines.registry import export as exporter
 
@@ -196,6 +197,12 @@ def profile(
     exporter.require_onnx("profile")
     if not (bundle / "bundle.json").is_file():
         raise ExportError(f"{bundle} has no bundle.json; expected what export --slimmable wrote")
+    entries = json.loads((bundle / "bundle.json").read_text())["configurations"]
+    if (count := len({tuple(entry["widths"]) for entry in entries})) < FEWEST:
+        raise ExportError(
+            f"{bundle} holds {count} width configurations; a profile needs at least {FEWEST}, to "
+            "predict others by; raise front.num_proposals"
+        )
     found = run_bundle.profile(threads, bundle)
     file = paths.root() / paths.PROFILES / f"{name}.json"
     file.parent.mkdir(exist_ok=True)

@@ -131,7 +131,7 @@ print(json.dumps([(logits.argmax(1) == images.labels).double().mean().item(),
 PAGES = [SOURCE / "README.md", *sorted((SOURCE / "docs").rglob("*.md"))]
 
 
-@pytest.mark.parametrize("page", filter(runnable, PAGES), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*filter(runnable, PAGES)], ids=lambda page: page.name)
 def test_the_commands_of_the_pages_hold_after_a_run(checkout: Checkout, page: Path):
     """As they stand there but for `commands.REPLACED`; why others are not run: `NOT_RUN`."""
     pytest.importorskip("onnxruntime")

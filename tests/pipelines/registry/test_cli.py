@@ -195,3 +195,12 @@ def test_a_wrong_onnx_file_is_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert result.exit_code == 1
     assert "ONNX Runtime differs from PyTorch by" in result.stderr
     assert not output.exists()
+
+
+def test_a_profile_that_no_later_command_could_use_is_not_made(tmp_path: Path) -> None:
+    entries = [{"widths": [width, 8]} for width in (1, 2, 2)]
+    (tmp_path / "bundle.json").write_text(json.dumps({"configurations": entries}))
+    result = run("profile", str(tmp_path), "--name", "here")
+    assert result.exit_code == 1
+    assert f"{tmp_path} holds 2 width configurations; a profile needs at least 8" in result.stderr
+    assert not Path("profiles").exists()
