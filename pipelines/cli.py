@@ -18,7 +18,7 @@ from pipelines.registry import lookup as registry_lookup
 from pipelines.registry import standing
 from pipelines.registry.lookup import Entry
 from pipelines.registry.model_card import HEADINGS, cells, latency_notes
-from pipelines.registry.records import connect
+from pipelines.registry.records import REASON, RegisteredModel, connect
 from pipelines.settings import paths
 from pipelines.settings.loading import read_params
 from pipelines.terminal.command import run_command
@@ -76,6 +76,7 @@ def lookup(
     budgets = [parse_budget(text) for text in budget]
     records = connect()
     chosen = registry_lookup.find_model(records, model)
+    _tell_of_candidates(chosen)
     found = [registry_lookup.best_within(records, chosen, limits) for limits in budgets]
     if as_json:
         rows = [{"budget": b, **_json(e)} for b, e in zip(budget, found, strict=True)]
@@ -91,6 +92,7 @@ def front(model: Name = None, as_json: Json = False) -> None:
     """All versions of the current front and of its budgets, cheapest first."""
     records = connect()
     chosen = registry_lookup.find_model(records, model)
+    _tell_of_candidates(chosen)
     entries = registry_lookup.current_front(records, chosen)
     if as_json:
         print(json.dumps([_json(entry) for entry in entries], indent=1))
@@ -216,6 +218,11 @@ def profile(
         table.add_row(one["id"], f"{one['latency_ms']:.3f}", one["latency_doubt"])
     console.print(table, "")
     print(one_line(f"-> {file}"))
+
+
+def _tell_of_candidates(model: RegisteredModel) -> None:
+    if reason := model.tags.get(REASON):
+        print(one_line(f"{model.name}: newer models are held back: {reason}"), file=sys.stderr)
 
 
 def _json(entry: Entry) -> dict[str, Any]:

@@ -141,5 +141,7 @@ def _is_at_work(client: "MlflowClient", run_id: str | None) -> bool:
 
     try:
         return run_id is not None and client.get_run(run_id).info.status == "RUNNING"
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
         return False

@@ -1,6 +1,7 @@
 """What the registry answers: the current front, and the best version within a budget."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -141,11 +142,11 @@ def slimmable_version(records: Records, model: RegisteredModel) -> Entry:
 
 def entry_of(records: Records, model: RegisteredModel, version: int) -> Entry:
     """A version; without numbers and tags if its model is gone, or was none of this project."""
-    model_id = records.source(model.name, version).removeprefix("models:/")
-    try:
-        logged = records.logged_model(model_id)
-    except RegistryError:
-        logged = LoggedModel(model_id, "", {}, {})
+    source = records.source(model.name, version)
+    logged = LoggedModel("", "", {}, {})
+    if source.startswith("models:/m-"):
+        with suppress(NotRegisteredError):
+            logged = records.logged_model(source.removeprefix("models:/"))
     return _entry(model, version, logged)
 
 

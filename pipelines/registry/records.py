@@ -167,7 +167,7 @@ class Records:
         yield from map(_logged_model, found)
 
     def logged_model(self, model_id: str) -> LoggedModel:
-        """The model with MLflow's id ``m-…``."""
+        """The model with MLflow's id ``m-…``; raises NotRegisteredError if it is gone."""
         with _readable():
             return _logged_model(self._client.get_logged_model(model_id))
 
@@ -222,4 +222,6 @@ def _readable() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise NotRegisteredError(f"not in MLflow's records: {error}") from error
         raise RegistryError(f"MLflow's records cannot be read: {error}") from error

@@ -100,6 +100,10 @@ def test_stages_run_after_what_they_read_and_are_cached_the_next_time(
     assert artifacts["progress"].data == 100
     assert json.loads(artifacts["front"].data)[0]["macs"] == "3M"
     assert [row["version"] for row in json.loads(artifacts["budgets"].data)] == ["1", "2"]
+    assert [row["val top-1 now"] for row in json.loads(artifacts["before"].data)] == [
+        "90.00%, version 1",
+        "90.00%, version 2",
+    ]
     assert artifacts["front-picture"].data.startswith("![front](data:image/png;base64,")
 
 

@@ -92,6 +92,9 @@ def test_a_worse_model_becomes_a_candidate_and_the_one_before_stays(
     )
     assert best(project) == 5
     with project.entered():
+        looked_up = CliRunner().invoke(app, ["lookup", "-b", "macs=50%"])
+        assert f"models:/{NAME}/5" in looked_up.stdout.splitlines()
+        assert looked_up.stderr == f"{NAME}: newer models are held back: {reason}\n"
         tracking.configure()
         for version in (5, 10):
             assert mlflow.pyfunc.load_model(f"models:/{NAME}/{version}").predict(IMAGES).shape
