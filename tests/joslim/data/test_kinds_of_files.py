@@ -13,7 +13,7 @@ from checkout import SOURCE
 from PIL import Image, features
 
 from joslim import data
-from joslim.data import Dataset
+from joslim.data import Dataset, FileImages, memory
 from joslim.data.appearance import (
     DAMAGED_EXTRAS,
     FIRST_FRAME,
@@ -272,6 +272,13 @@ def no_utf8(pets: Path) -> None:
     dataset = read(pets)
     assert len(dataset.train) == 3
     assert dataset.remarks[0].example == r"cat/\udce9t\udce9.txt"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "MEMORY_LIMIT", 0)
+        files = read(pets).train
+    files.save(pets.parent / "train.json")
+    loaded = FileImages.load(pets.parent / "train.json")
+    assert loaded.digest() == files.digest()
+    assert loaded.in_memory().digest() == dataset.train.digest()
     (pets / "dog/1.png").write_bytes(b"junk")
     (pets / "dog/1.png").rename(os.fsdecode(bytes(pets / "dog") + b"/\xff\n.png"))
     refused(pets, r"dog/\\udcff\\n.png: not an image")
