@@ -48,6 +48,14 @@ def read(pets: Path, channels: int = 3, **options: str) -> Dataset:
     return data.read("folder", pets, channels=channels, image_size=SIZE, **options)
 
 
+def left_in_files(pets: Path) -> FileImages:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "MEMORY_LIMIT", 0)
+        train = read(pets).train
+    assert isinstance(train, FileImages)
+    return train
+
+
 def said(dataset: Dataset) -> dict[str, int]:
     return {remark.what: remark.count for remark in dataset.remarks}
 
@@ -132,6 +140,7 @@ def orientation(pets: Path) -> None:
 def damaged_extras(pets: Path) -> None:
     for exif in (b"junkjunk", b"Exif\0\0MM\0*junk"):
         assert (pixels(pets, GREY, "x.png", DAMAGED_EXTRAS, exif=exif) == LIGHT).all()
+        assert (left_in_files(pets).in_memory().images == LIGHT).all()
 
 
 @row("16 bits per colour")
@@ -272,9 +281,7 @@ def no_utf8(pets: Path) -> None:
     dataset = read(pets)
     assert len(dataset.train) == 3
     assert dataset.remarks[0].example == r"cat/\udce9t\udce9.txt"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "MEMORY_LIMIT", 0)
-        files = read(pets).train
+    files = left_in_files(pets)
     files.save(pets.parent / "train.json")
     loaded = FileImages.load(pets.parent / "train.json")
     assert loaded.digest() == files.digest()
