@@ -75,17 +75,16 @@ def _sort(path: Path, layout: Layout) -> tuple[dict[str, list[str]], list[tuple[
         name = entry.name.removeprefix(prefixes.get(split, ""))
         label, _, inner = name.partition("/")
         is_image = PurePosixPath(name).suffix.lower() in ENDINGS
-        shown = printable(entry.name)
         if entry.kind is Kind.LINKED_FOLDER:
-            noticed.append((FOLLOWED, shown))
+            noticed.append((FOLLOWED, entry.name))
         elif entry.kind in (Kind.HIDDEN, Kind.REPEATED_FOLDER):
-            noticed.append((PASSED_OVER[entry.kind], shown))
+            noticed.append((PASSED_OVER[entry.kind], entry.name))
         elif not split or label not in classes or not inner:
-            noticed.append((OUTSIDE, shown))
+            noticed.append((OUTSIDE, entry.name))
         elif is_image:
             images[split].append(name)
         else:
-            noticed.append((_reason(entry), shown))
+            noticed.append((_reason(entry), entry.name))
     return images, noticed
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from joslim.data.names import printable
+
 
 @dataclass(frozen=True)
 class Remark:
@@ -11,7 +13,7 @@ class Remark:
     Attributes:
         what: In words, as ``images turned upright, as their EXIF data says``.
         count: How many.
-        example: The name of the first.
+        example: The name of the first, fit to be printed.
     """
 
     what: str
@@ -26,4 +28,4 @@ def collected(noticed: Iterable[tuple[str, str]]) -> tuple[Remark, ...]:
     for what, name in noticed:
         counts[what] = counts.get(what, 0) + 1
         examples.setdefault(what, name)
-    return tuple(Remark(what, count, examples[what]) for what, count in counts.items())
+    return tuple(Remark(what, count, printable(examples[what])) for what, count in counts.items())

@@ -91,7 +91,7 @@ def read_shards(
     """
     classes = shard_classes(path)
     shards, passed_over = _shards(path)
-    noticed = [(OTHER_FILES, printable(name)) for name in passed_over]
+    noticed = [(OTHER_FILES, name) for name in passed_over]
     found = {}
     for split, files in shards.items():
         places, others = _walked(files, len(classes), track)
@@ -156,7 +156,7 @@ def _images(shard: Path, num_classes: int) -> tuple[list[_Image], list[str]]:
         match = _MEMBER.fullmatch(member.name)
         ending = match["ending"].lower() if match else ""
         if not match or not member.isreg() or (ending != "cls" and f".{ending}" not in ENDINGS):
-            others += [] if member.isdir() else [f"{shard.name}/{printable(member.name)}"]
+            others += [] if member.isdir() else [f"{shard.name}/{member.name}"]
             continue
         kind, key = labels if ending == "cls" else images, match["key"]
         if key in kind:

@@ -42,7 +42,7 @@ def tar_members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]
         try:
             with tarfile.open(fileobj=file, mode="r:", tarinfo=_Header) as tar:
                 for member in tar:
-                    _check(member, tar, length)
+                    _check(member, length)
                     yield member, tar
                 end = tar.offset
             file.seek(end)
@@ -56,20 +56,22 @@ def tar_members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]
 
 
 class _Header(tarfile.TarInfo):
-    """Refuses sizes before `tarfile` believes them: it would go back, or read all there is."""
+    """Refuses what `tarfile` would read at once, before it believes the size."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         header = super().frombuf(buf, encoding, errors)
-        too_long = header.type in _EXTENSIONS and header.size > MAX_EXTENSION
-        if header.size < 0 or too_long or header.type == tarfile.GNUTYPE_SPARSE:
+        is_read = header.type in _EXTENSIONS
+        if header.type == tarfile.GNUTYPE_SPARSE or (
+            is_read and not 0 <= header.size <= MAX_EXTENSION
+        ):
             raise DataError(_complaint(header))
         return header
 
 
-def _check(member: tarfile.TarInfo, tar: tarfile.TarFile, length: int) -> None:
-    """Of what extended headers have changed: that the member lies after the last, in the file."""
-    if member.size < 0 or member.issparse() or tar.offset <= member.offset:
+def _check(member: tarfile.TarInfo, length: int) -> None:
+    """Whether it lies in the file; by a negative size, `tarfile` would go back for the next."""
+    if member.size < 0 or member.issparse():
         raise DataError(_complaint(member))
     if member.isreg() and member.offset_data + member.size > length:
         raise DataError(f"it is cut short, in '{printable(member.name)}'")

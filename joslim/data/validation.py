@@ -19,7 +19,6 @@ from joslim.data.decoding import Picture, square
 from joslim.data.file_images import FileImages, Images
 from joslim.data.memory import fit_in_memory
 from joslim.data.memory_images import ImageSet
-from joslim.data.names import printable
 from joslim.data.remarks import Remark, collected
 from joslim.data.workers import num_workers
 from joslim.errors import DataError
@@ -63,7 +62,7 @@ def read_checked(
     read = _pixels if fit else _with_digests
     found = {split: read(images, track) for split, images in sets.items()}
     noticed = (
-        (what, printable(str(sets[split].names[index])))
+        (what, str(sets[split].names[index]))
         for split, (_, changes) in found.items()
         for index, whats in enumerate(changes)
         for what in whats

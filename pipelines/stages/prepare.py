@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import pandas as pd
 import torch
+from rich.markup import escape
 from rich.table import Table
 
 from joslim import data
@@ -104,7 +105,7 @@ def _show(manifest: pd.DataFrame, train: Images, params: DataParams) -> None:
     ]
     table = Table("class", *counts.columns, title="images")
     for name, row in counts.iterrows():
-        table.add_row(str(name), *(f"{count:,}" for count in row))
+        table.add_row(escape(str(name)), *(f"{count:,}" for count in row))
     table.add_section()
     table.add_row("all", *(f"{count:,}" for count in counts.sum()))
     console.print(table)

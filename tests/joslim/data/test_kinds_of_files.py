@@ -13,7 +13,7 @@ from checkout import SOURCE
 from PIL import Image, features
 
 from joslim import data
-from joslim.data import Dataset
+from joslim.data import Dataset, FileImages, memory
 from joslim.data.appearance import (
     DAMAGED_EXTRAS,
     FIRST_FRAME,
@@ -46,6 +46,14 @@ def row(name: str) -> Callable[[Check], Check]:
 def read(pets: Path, channels: int = 3, **options: str) -> Dataset:
     options = {"download": pets, **options}
     return data.read("folder", pets, channels=channels, image_size=SIZE, **options)
+
+
+def left_in_files(pets: Path) -> FileImages:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "MEMORY_LIMIT", 0)
+        train = read(pets).train
+    assert isinstance(train, FileImages)
+    return train
 
 
 def said(dataset: Dataset) -> dict[str, int]:
@@ -132,6 +140,7 @@ def orientation(pets: Path) -> None:
 def damaged_extras(pets: Path) -> None:
     for exif in (b"junkjunk", b"Exif\0\0MM\0*junk"):
         assert (pixels(pets, GREY, "x.png", DAMAGED_EXTRAS, exif=exif) == LIGHT).all()
+        assert (left_in_files(pets).in_memory().images == LIGHT).all()
 
 
 @row("16 bits per colour")
@@ -272,6 +281,11 @@ def no_utf8(pets: Path) -> None:
     dataset = read(pets)
     assert len(dataset.train) == 3
     assert dataset.remarks[0].example == r"cat/\udce9t\udce9.txt"
+    files = left_in_files(pets)
+    files.save(pets.parent / "train.json")
+    loaded = FileImages.load(pets.parent / "train.json")
+    assert loaded.digest() == files.digest()
+    assert loaded.in_memory().digest() == dataset.train.digest()
     (pets / "dog/1.png").write_bytes(b"junk")
     (pets / "dog/1.png").rename(os.fsdecode(bytes(pets / "dog") + b"/\xff\n.png"))
     refused(pets, r"dog/\\udcff\\n.png: not an image")

@@ -297,3 +297,7 @@ def test_a_shard_that_is_no_file_is_named(shards: Path):
         DataError, match=r"(?s)2 shards cannot.*2.tar: not a file, but.*3.tar: a link to nothing"
     ):
         read("shards", shards)
+    (shards / "classes.txt").unlink()
+    os.mkfifo(shards / "classes.txt")
+    with pytest.raises(DataError, match=r"classes.txt cannot be read: .*: not a file, but a"):
+        data.classes("shards", shards)

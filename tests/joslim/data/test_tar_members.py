@@ -74,6 +74,7 @@ def test_all_members_are_told_of(tmp_path: Path):
             "'a' has .* bytes, or is sparse",
         ),
         (with_header(LONG_NAMES, 3 * BLOCK, SIZE, b"%011o" % (MAX_EXTENSION + 1)), "has 1048577 b"),
+        (with_header(LONG_NAMES, 3 * BLOCK, SIZE, b"\xff" * 10 + b"\xfc\0"), "has -1024 bytes"),
         (b"", "is damaged: "),
         (b"<html>" * 500, "is damaged: "),
     ],

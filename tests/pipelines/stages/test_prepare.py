@@ -20,13 +20,13 @@ def pets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout that reads a folder of images, some of them of unusual kinds."""
     images = tmp_path / "images"
     rng = np.random.default_rng(0)
-    for name in ("cat", "dog"):
+    for name in ("[cat]", "dog"):
         (images / name).mkdir(parents=True)
         for i in range(10):
             pixels = rng.integers(0, 256, (9, 9, 4), dtype=np.uint8)
             Image.fromarray(pixels[..., : 3 + (i == 0)]).save(images / name / f"{i}.png")
     Image.new("RGB", (90, 9)).save(images / "dog/1.png")
-    (images / "cat/[1].heic").touch()
+    (images / "[cat]/1.heic").touch()
     (images / "dog" / os.fsdecode(b"\xff.txt")).touch()
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["data"] |= {"source": "folder", "path": str(images), "channels": 3, "image_size": 8}
@@ -41,12 +41,13 @@ def pets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_was_read_is_said_and_handed_on(pets: Path, capsys: pytest.CaptureFixture[str]):
     prepare.main()
     lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("│ [cat] │ 8 ") for line in lines)
     assert lines[-6:] == [
         "val is 0.1 of the images to train on",
         "test is 0.1 of all images",
-        "files ending in .heic, passed over: 1 (as cat/[1].heic)",
+        "files ending in .heic, passed over: 1 (as [cat]/1.heic)",
         r"files ending in .txt, passed over: 1 (as dog/\udcff.txt)",
-        "transparent images, laid on #00ff00: 2 (as cat/0.png)",
+        "transparent images, laid on #00ff00: 2 (as [cat]/0.png)",
         "warning: images more than 4 times as long as wide, of which the middle is read: 1 (as "
         "dog/1.png)",
     ]
