@@ -155,7 +155,8 @@ def test_the_tag_of_an_error_holds_no_login(
 @pytest.mark.parametrize(
     ("address", "told"),
     [
-        ("http://joe:se/cret@127.0.0.1:1", "MLFLOW_TRACKING_URI has a port that is no number; in"),
+        ("http://joe:se/cret@127.0.0.1:1", "MLFLOW_TRACKING_URI has a host or a port that is none"),
+        ("http://joe:secret@[", "MLFLOW_TRACKING_URI has a host or a port that is none"),
         ("http://joe:secret@127.0.0.1:1", "names a server that does not answer"),
         ("htp://joe:secret@host", "MLflow cannot use the store that MLFLOW_TRACKING_URI names"),
         ("postgresql+nothing://joe:secret@host/x", "MLflow cannot use the store that"),
