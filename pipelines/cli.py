@@ -1,6 +1,7 @@
 """The ``joslim`` command: ask the registry for models."""
 
 import json
+import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from itertools import zip_longest

@@ -24,9 +24,9 @@ def require_answer(variable: str, address: str, otherwise: str) -> None:
         JoslimError: If nothing answers, or ``address`` is none.
     """
     shown = without_logins(address).rstrip("/")
-    if urlsplit(shown).scheme not in ("http", "https"):
+    if not shown.startswith(("http://", "https://")):
         raise JoslimError(f"{variable} is '{shown}'; expected http:// or https://, then the host")
-    _require_port(variable, shown)
+    _require_host(variable, shown)
     try:
         urlopen(f"{shown}/health", timeout=TIMEOUT_SECONDS).close()
     except HTTPError:
@@ -40,12 +40,14 @@ def require_answer(variable: str, address: str, otherwise: str) -> None:
         ) from error
 
 
-def _require_port(variable: str, address: str) -> None:
-    """Refuse what follows the host's colon if it is no port: it may be a part of a password."""
+def _require_host(variable: str, address: str) -> None:
+    """Refuse a host or port that is none, without its text: it may be a part of a password."""
     try:
-        urlsplit(address).port  # noqa: B018
+        is_one = bool(urlsplit(address).hostname) and urlsplit(address).port != 0
     except ValueError:
+        is_one = False
+    if not is_one:
         raise JoslimError(
-            f"{variable} has a port that is no number; in a password, / is written as %2F, ? as "
-            "%3F and # as %23"
-        ) from None
+            f"{variable} has a host or a port that is none; in a password, / is written as %2F, "
+            "? as %3F and # as %23"
+        )

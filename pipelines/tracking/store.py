@@ -74,8 +74,10 @@ def _move_login() -> None:
     MLflow writes the whole address into errors and logs, of which nobody expects a password.
     """
     address = os.environ.get("MLFLOW_TRACKING_URI") or ""
+    if address == uri() or not address.startswith(_SERVERS):
+        return
     url = urlsplit(address)
-    if address.startswith(_SERVERS) and url.password:
+    if url.password:
         os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(url.username or "")
         os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(url.password)
         os.environ["MLFLOW_TRACKING_URI"] = uri()

@@ -12,6 +12,7 @@ import torch
 from joslim import costs, pareto
 from joslim.budgets import parse_limits
 from joslim.data import ImageSet, Remark
+from joslim.supernet.saved_spec import FORMAT, WEIGHTS, signed
 from joslim.supernet.spec import NetworkSpec
 from pipelines.artifacts import mistakes
 from pipelines.artifacts.latencies import MeasuredOn
@@ -49,7 +50,9 @@ def write_run(
     spec = NetworkSpec(network, len(classes), 3, 32, (0.29,) * 3, (0.35,) * 3, 0.42, None)
     front, candidates, full = _front(spec, objective, num_candidates, rng)
     _write_data(root, classes, rng)
-    _json(root / paths.SUPERNET / "spec.json", {**asdict(spec), "widths": [], "provenance": {}})
+    beside = {"widths": {}, "attributes": {}, "architecture": "", "provenance": {}, WEIGHTS: ""}
+    saved = signed({"format": FORMAT, **asdict(spec), **beside})
+    _json(root / paths.SUPERNET / "spec.json", saved)
     _write_training(root, rng)
     folder = root / paths.FRONT_REPORT
     folder.mkdir(parents=True)

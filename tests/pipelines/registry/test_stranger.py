@@ -40,7 +40,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         run = client.create_run(experiment).info.run_id
         tags = {"kind": "budget", "id": ID, "front": "f", "widths": "4-x\x1b[2J-8"}
         model = client.create_logged_model(experiment, source_run_id=run, tags=tags)
-        numbers = {"macs": 100.0, "val_top1": 0.5}
+        numbers = {"macs": 100.0, "params": 10.0, "val_top1": 0.5}
         metrics = [Metric(k, v, 0, 0, model_id=model.model_id) for k, v in numbers.items()]
         client.log_batch(run, metrics=metrics)
         client.finalize_logged_model(model.model_id, "READY")
@@ -66,10 +66,10 @@ def test_what_a_server_says_reaches_the_terminal_as_text(
     assert found.exit_code == 0, found.output
     assert SHOWN in found.stdout
     assert r"[link=http://x]w[/]\x1b]8;;http://x\x07\x1b[2J\nmodels:/joslim-other/7" in found.stdout
-    best = run("lookup", "--budget", "macs=1k")
+    best = run("lookup", "--budget", "params=1k")
     uris = [line for line in best.stdout.splitlines() if line.startswith("models:/")]
     assert uris == [f"models:/{SHOWN}/1"]
-    (row,) = json.loads(run("lookup", "--budget", "macs=1k", "--json").stdout)
+    (row,) = json.loads(run("lookup", "--budget", "params=1k", "--json").stdout)
     assert (row["id"], row["widths"]) == (ID, [4, 8])
     refused = run("lookup", "--budget", "macs=50%")
     assert refused.exit_code == 1
@@ -155,7 +155,8 @@ def test_the_tag_of_an_error_holds_no_login(
 @pytest.mark.parametrize(
     ("address", "told"),
     [
-        ("http://joe:se/cret@127.0.0.1:1", "MLFLOW_TRACKING_URI has a port that is no number; in"),
+        ("http://joe:se/cret@127.0.0.1:1", "MLFLOW_TRACKING_URI has a host or a port that is none"),
+        ("http://joe:secret@[", "MLFLOW_TRACKING_URI has a host or a port that is none"),
         ("http://joe:secret@127.0.0.1:1", "names a server that does not answer"),
         ("htp://joe:secret@host", "MLflow cannot use the store that MLFLOW_TRACKING_URI names"),
         ("postgresql+nothing://joe:secret@host/x", "MLflow cannot use the store that"),

@@ -72,8 +72,7 @@ def test_what_others_have_written_is_text(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().err == expected
 
 
-def test_warnings_are_text_too(capsys: pytest.CaptureFixture[str]) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        run_command(lambda: warnings.warn("\rof http://joe:secret@host", stacklevel=1))
-    assert capsys.readouterr().err == "warning: \\rof http://host\n"
+def test_warnings_are_text_too() -> None:
+    run_command(lambda: None)
+    told = warnings.formatwarning("\rof http://joe:secret@host", UserWarning, "x.py", 1)
+    assert told == "warning: \\rof http://host\n"
