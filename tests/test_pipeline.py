@@ -138,11 +138,21 @@ def test_the_commands_of_the_pages_hold_after_a_run(checkout: Checkout, page: Pa
     before = set(checkout.root.iterdir())
     np.save(checkout.root / "images.npy", np.zeros((8, 1, 28, 28), np.float32))
     for command in runnable(page):
+        if output := re.search(r"--output (\S+)", command):
+            remove(checkout.root / output[1])  # that of an earlier command
         done = checkout.attempt("bash", "-c", command)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         assert done.stdout, command
     for made in set(checkout.root.iterdir()) - before:
-        shutil.rmtree(made) if made.is_dir() else made.unlink()
+        remove(made)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def test_a_second_repro_changes_nothing(checkout: Checkout):
