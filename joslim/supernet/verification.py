@@ -195,7 +195,8 @@ class _Proof:
         earlier = [parameter.grad for parameter in parameters.values()]
         model.zero_grad()
         try:
-            with torch.random.fork_rng(), torch.enable_grad():
+            devices = [self.images.device] if self.images.is_cuda else []
+            with torch.random.fork_rng(devices), torch.enable_grad():
                 torch.manual_seed(SEED)
                 outputs = run(self.images, *widths)
                 if not isinstance(outputs, Tensor):
