@@ -61,10 +61,7 @@ class _Header(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         header = super().frombuf(buf, encoding, errors)
-        is_read = header.type in _EXTENSIONS
-        if header.type == tarfile.GNUTYPE_SPARSE or (
-            is_read and not 0 <= header.size <= MAX_EXTENSION
-        ):
+        if header.type in _EXTENSIONS and not 0 <= header.size <= MAX_EXTENSION:
             raise DataError(_complaint(header))
         return header
 
