@@ -16,12 +16,12 @@ from joslim.errors import CheckpointError, JoslimError
 from joslim.supernet.saved_spec import (
     FORMAT,
     SavedSpec,
-    first_reason,
     read_object,
     require_unchanged,
     signed,
 )
 from joslim.supernet.slimmable_model import Configuration, Slices, SlimmableModel
+from joslim.supernet.spec import first_reason
 from joslim.supernet.storage import BESIDE_SLIMMABLE, WEIGHTS, digest
 from joslim.tracing import Axis, Part
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from joslim.errors import CheckpointError
-from joslim.supernet.spec import NetworkSpec
+from joslim.supernet.spec import NetworkSpec, first_reason
 from joslim.supernet.subnetwork import Subnetwork
 
 WEIGHTS, SPEC = "weights.safetensors", "spec.json"
@@ -172,11 +172,3 @@ def require_unchanged(file: Path, content: Mapping[str, Any]) -> None:
 
 def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def first_reason(error: ValidationError) -> str:
-    """The first key that is wrong, and why."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    key = ".".join(map(str, first["loc"]))
-    reason = first["msg"].removeprefix("Value error, ")
-    return f"{key}: {reason}" if key else reason

@@ -134,10 +134,8 @@ class NetworkSpec:
         try:
             return TypeAdapter(cls).validate_json(json.dumps(dict(content)), strict=True)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            name = ".".join(map(str, first["loc"])) + ": " if first["loc"] else ""
-            reason = first["msg"].removeprefix("Value error, ")
-            raise CheckpointError(f"it is not a network's spec: {name}{reason}") from error
+            reason = first_reason(error)
+            raise CheckpointError(f"it is not a network's spec: {reason}") from error
 
     def _classifier(
         self, weights: str | None, model: nn.Module | None, allow: Collection[str]
@@ -152,6 +150,14 @@ class NetworkSpec:
         for name in self.leaves:
             networks.require_allowed(name, allow)
         return tuple(map(networks.module_type, self.leaves))
+
+
+def first_reason(error: ValidationError) -> str:
+    """The first key that is wrong, and why."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    key = ".".join(map(str, first["loc"]))
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{key}: {reason}" if key else reason
 
 
 class Classifier(nn.Module):
