@@ -1,16 +1,16 @@
 """What a run by ``params.yaml`` will do, found out without starting it: ``joslim check``."""
 
 import sys
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from joslim import costs
 from joslim.data.cifar import CIFAR
+from joslim.data.decoding import ENDINGS
+from joslim.data.folder import folder_counts
 from joslim.data.sources import DEBIAN_FASHION_MNIST
 from joslim.errors import ConfigError
 from joslim.supernet.network import SlimmableNetwork
@@ -30,7 +30,7 @@ def main() -> None:
     sys.path.insert(0, str(Path.cwd()))  # of a network of one's own, as for a stage
     params = read_params()
     found = plan(params, paths.PARAMS)
-    images = _images(params.data, found.classes)
+    images = _images(params.data)
     facts = Table.grid("", "", padding=(0, 3, 0, 0))
     for name, fact in _facts(params, found, images):
         facts.add_row(name, fact)
@@ -82,7 +82,7 @@ def _budgets(found: Plan) -> Table:
     return table
 
 
-def _images(data: DataParams, classes: Sequence[str]) -> str:
+def _images(data: DataParams) -> str:
     """Where images are and how many, as far as that can be told without reading one.
 
     Raises:
@@ -92,14 +92,15 @@ def _images(data: DataParams, classes: Sequence[str]) -> str:
         from_debian = DEBIAN_FASHION_MNIST.is_dir()
         return f"{data.source}, {DEBIAN_FASHION_MNIST if from_debian else 'to be downloaded'}"
     if data.source == "folder":
-        counts = _counts(data.path, classes)
-        if missing := [name for name in classes if not counts[name]]:
+        counts = folder_counts(data.path)
+        if missing := [name for name, count in counts.items() if not count]:
             raise ConfigError(
                 f"{paths.PARAMS}: data.path: {data.path} holds no images of {_some(missing)}; "
-                f"known endings: {', '.join(IMG_EXTENSIONS)}"
+                f"known endings: {', '.join(ENDINGS)}"
             )
-        least = min(classes, key=lambda name: counts[name])
-        return f"{counts.total():,} in {data.path}, fewest of {least}: {counts[least]:,}"
+        least = min(counts, key=lambda name: counts[name])
+        total = sum(counts.values())
+        return f"{total:,} in {data.path}, fewest of {least}: {counts[least]:,}"
     if data.source == "shards":
         count = len(list(data.path.glob("*.tar")))
         if not count:
@@ -111,18 +112,6 @@ def _images(data: DataParams, classes: Sequence[str]) -> str:
         if missing := [name for name in needed if not (data.path / name).is_file()]:
             raise ConfigError(f"{paths.PARAMS}: data.path: {data.path} lacks {_some(missing)}")
     return f"{data.source} in {data.path}"
-
-
-def _counts(root: Path, classes: Sequence[str]) -> Counter[str]:
-    """Files that are called as images, by the folder of a class that they are in."""
-    known = set(classes)
-    return Counter(
-        name
-        for file in root.rglob("*")
-        if file.suffix.lower() in IMG_EXTENSIONS
-        for name in [next((part for part in file.parts if part in known), None)]
-        if name is not None
-    )
 
 
 def _some(names: Sequence[str]) -> str:

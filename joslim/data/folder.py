@@ -1,6 +1,7 @@
 """A folder of images per class, in memory if they fit, else left in their files."""
 
 import re
+from collections import Counter
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -33,6 +34,18 @@ def folder_classes(path: Path) -> tuple[str, ...]:
         DataError: If it is laid out in another way.
     """
     return find_layout(path).classes
+
+
+def folder_counts(path: Path) -> dict[str, int]:
+    """Images of each class, in all splits together, by the names of their files; none is read.
+
+    Raises:
+        DataError: If the folder is laid out in another way.
+    """
+    layout = find_layout(path)
+    images, _ = _sort(path, layout)
+    found = Counter(name.partition("/")[0] for names in images.values() for name in names)
+    return {name: found[name] for name in layout.classes}
 
 
 def read_folder(
