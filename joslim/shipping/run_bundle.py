@@ -89,8 +89,8 @@ def read(folder: Path = HERE) -> dict[str, Any]:
         sound = (
             len(entries) > 0
             and len(shape) == 3
-            and math.prod(shape) <= MOST_VALUES
             and all(type(size) is int and size > 0 for size in sizes)
+            and math.prod(shape) <= MOST_VALUES
             and all(type(n) in (int, float) and math.isfinite(n) for n in numbers)
             and all(isinstance(group, str) for group in bundle["groups"])
             and all(re.fullmatch(r"\w[\w.:-]*", entry["id"]) for entry in entries)

@@ -132,6 +132,7 @@ def test_latencies_of_other_devices_are_budgets_of_the_script(bundle: Path, tmp_
     [
         ("input_shape", [1, 12]),
         ("input_shape", [1, 10**9, 10**9]),
+        ("input_shape", [10**12, "0", 12]),
         ("full", {"macs": float("nan")}),
         ("configurations", []),
         ("configurations", [{"id": "w-0", "file": "../w-0.onnx", "widths": [], "val_top1": 0.5}]),
