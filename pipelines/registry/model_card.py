@@ -106,7 +106,7 @@ def with_table(description: str, entries: Sequence[Entry]) -> str:
 
 def _plain(name: str) -> str:
     """A name in which nothing is Markdown, HTML or a line break."""
-    return re.sub(r"([\\`*_\[\]<>&|~#])", r"\\\1", one_line(name))
+    return re.sub(r"([\\`*_\[\]<>&|~#$])", r"\\\1", one_line(name))
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -1,7 +1,6 @@
 """A work pool of processes, by the commands of the README."""
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,5 +44,5 @@ def test_a_pool_is_made_deployed_to_and_worked_for(environment: dict[str, str]) 
             assert line, "".join(lines)
             lines.append(line)
     finally:
-        working.send_signal(signal.SIGINT)
+        working.terminate()
         working.communicate()

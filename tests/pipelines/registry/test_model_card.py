@@ -16,7 +16,7 @@ def test_names_of_classes_are_shown_as_they_are() -> None:
     assert "**my\\_data**" in text
     assert (
         "gives 7 logits: \\<script\\>alert(1)\\</script\\>, a\\|b, \\*bold\\*, under\\_score, "
-        "two lines, \\`code\\`, 花. Latencies"
+        "two\\\\nlines, \\`code\\`, 花. Latencies"
     ) in text
 
 
