@@ -67,7 +67,7 @@ def _orientation(image: Image.Image) -> int | None:
     """As EXIF numbers it; None if there is such data, but damaged."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except DAMAGE:
+    except (UserWarning, *DAMAGE):  # the first where warnings are errors
         return None
 
 

@@ -7,7 +7,6 @@ from dataclasses import asdict
 
 import pandas as pd
 import torch
-from rich.markup import escape
 from rich.table import Table
 
 from joslim import data
@@ -105,7 +104,7 @@ def _show(manifest: pd.DataFrame, train: Images, params: DataParams) -> None:
     ]
     table = Table("class", *counts.columns, title="images")
     for name, row in counts.iterrows():
-        table.add_row(escape(str(name)), *(f"{count:,}" for count in row))
+        table.add_row(str(name), *(f"{count:,}" for count in row))
     table.add_section()
     table.add_row("all", *(f"{count:,}" for count in counts.sum()))
     console.print(table)
@@ -124,11 +123,11 @@ def _show_remarks(dataset: Dataset, params: DataParams) -> None:
         ("test", dataset.test, f"{params.test_fraction:g} of all images"),
     ):
         origin = share if own is None else "the source's own"
-        console.print(f"{split} is {origin}", markup=False, soft_wrap=True)
+        console.print(f"{split} is {origin}", soft_wrap=True)
     for remark in dataset.remarks:
         mark = "warning: " if remark.what == IS_LONG else ""
         text = f"{mark}{remark.what}: {remark.count:,} (as {remark.example})"
-        console.print(text, markup=False, soft_wrap=True)
+        console.print(text, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -27,14 +27,14 @@ def encoded(kind: str) -> bytes:
 IMAGES = {kind: encoded(kind) for kind in FORMATS}
 
 
-def test_only_one_file_opens_images():
+def test_only_one_file_opens_images_that_are_not_our_own():
     opening = [
         str(file.relative_to(SOURCE))
         for package in ("joslim", "pipelines", "benchmarks")
         for file in (SOURCE / package).rglob("*.py")
         if "Image.open(" in file.read_text()
     ]
-    assert opening == ["joslim/data/decoding.py"]
+    assert sorted(opening) == ["joslim/data/decoding.py", "pipelines/artifacts/mistakes.py"]
 
 
 @settings(max_examples=300, derandomize=True, database=None, deadline=None)

@@ -195,7 +195,7 @@ def test_ctrl_c_ends_the_flow_and_all_its_processes(
     flow.send_signal(signal.SIGINT)
     output, _ = flow.communicate(timeout=300)
     assert flow.returncode == 128 + signal.SIGINT
-    assert output.endswith("interrupted; the next run goes on where this one stopped\n")
+    assert output.endswith("interrupted: the next run goes on where this one stopped\n")
     assert "rash" not in output
     assert psutil.wait_procs(family, timeout=60)[1] == []
     assert state_names(prefect) == {

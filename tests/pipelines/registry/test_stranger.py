@@ -22,6 +22,7 @@ from joslim.errors import JoslimError
 from pipelines import tracking
 from pipelines.cli import app
 from pipelines.registry.model_card import describe
+from pipelines.terminal.console import console
 
 NAME = "joslim-[bold]x\x1b[2J"
 SHOWN = r"joslim-[bold]x\x1b[2J"
@@ -59,7 +60,7 @@ def test_what_a_server_says_reaches_the_terminal_as_text(
     stranger: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", stranger.replace("//", "//joe:secret@"))
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(console, "_width", 300)
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.setenv(name, "")
     found = run("front")
@@ -175,7 +176,7 @@ def test_errors_hold_no_login(address: str, told: str, monkeypatch: pytest.Monke
 def test_a_model_card_has_names_as_text() -> None:
     spec = {"network": "mynet:small_net", "in_channels": 1, "image_size": 8}
     entry = SimpleNamespace(
-        name="joslim-x", aliases=["budget-a"], kind="budget", version=1, id="a",
+        name="joslim-x", alias="budget-a", aliases=("budget-a",), kind="budget", version=1, id="a",
         numbers={"macs": 1.0},
     )  # fmt: skip
     text = describe(spec, "toy", ["[a](http://x)", "<b>", "c|d", "e\n# f"], "a toy", [entry])  # type: ignore[list-item]

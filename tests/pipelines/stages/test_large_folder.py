@@ -74,6 +74,7 @@ def enter(
     patch.setattr(memory, "MEMORY_LIMIT", limit)
 
 
+@pytest.mark.filterwarnings("ignore:the loss is .* that of a guess")
 def test_training_from_files_or_shards_ends_with_the_weights_of_training_from_memory(
     images: Path,
     shards: Path,
