@@ -170,10 +170,8 @@ def rollback(model: Name = None) -> None:
     it so, until it makes other models.
     """
     chosen, moves = standing.roll_back(model)
-    table = Table(
-        title=chosen.name, title_justify="left", title_style="bold", box=SIMPLE_HEAD,
-        show_edge=False, padding=(0, 1, 0, 0),
-    )  # fmt: skip
+    console.print(chosen.name, style="bold", soft_wrap=True)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for heading in ("alias", "version", "now"):
         table.add_column(heading, justify="left" if heading == "alias" else "right")
     for move in moves:

@@ -55,7 +55,7 @@ def export_onnx(model: SlimmableModel, folder: Path) -> None:
     if missing:
         raise ExportError(f"ONNX needs {', '.join(missing)}; run: pip install {' '.join(missing)}")
     if folder.exists():
-        raise ExportError(f"{folder} exists already; expected a folder that can be made")
+        raise ExportError(f"{folder} exists already; remove it, or choose another name")
     folder.mkdir(parents=True)
     try:
         places = _write_weights(model.dense, folder / WEIGHTS)

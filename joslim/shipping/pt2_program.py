@@ -45,7 +45,7 @@ def export_pt2(model: SlimmableModel, file: Path) -> None:
             gives other outputs then.
     """
     if file.exists():
-        raise ExportError(f"{file} exists already; expected a file that can be made")
+        raise ExportError(f"{file} exists already; remove it, or choose another name")
     program = _Program(model)
     example = program.example()
     shapes = (

@@ -7,6 +7,9 @@ from joslim.search.joint import JointSearch
 FEW_ROUNDS = 4
 """Rounds of proposals below which there is hardly a search."""
 
+FAR = 1.5
+"""Times the loss of a guess, above which a network was driven away and not just left behind."""
+
 
 def doubt_of_search(num_steps: int, strategy: Strategy, config: TrainingConfig) -> str | None:
     """Why so many steps search nothing, or little; None if they do search."""
@@ -39,8 +42,11 @@ def doubt_of_loss(loss: float, guess_loss: float, config: TrainingConfig) -> str
     """
     if loss < guess_loss:
         return None
+    remedy = "lower the rate; smaller batches take smaller ones"
+    if loss < FAR * guess_loss:
+        remedy = "try a higher rate, or a lower one, or train longer"
     return (
-        f"the loss is {loss:.3g}, and {guess_loss:.3g} is that of a guess: the network learns "
-        f"nothing. learning_rate is {config.learning_rate:g} and batch_size is "
-        f"{config.batch_size}: lower the rate; smaller batches take smaller ones"
+        f"the loss is {loss:.3g}, and {guess_loss:.3g} is that of a guess: the network has learned "
+        f"nothing so far. learning_rate is {config.learning_rate:g} and batch_size is "
+        f"{config.batch_size}: {remedy}"
     )

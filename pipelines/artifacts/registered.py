@@ -8,6 +8,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+HELD_BACK = (
+    "The registry answers with the models before; models/slimmable and the tables of this run hold "
+    "the ones that are held back."
+)
+
 Registered = Mapping[str, Any]
 """What stage ``register`` has written."""
 
@@ -68,6 +73,7 @@ def _measured(top1: float | None, version: int | None) -> str:
 
 
 def _as_a_whole(registered: Registered) -> list[str]:
-    """Reasons that are not one budget's, and stand in no remark."""
+    """Reasons that are not one budget's and stand in no remark; where which models are."""
     of_budgets = {f"{one['budget']}: {one['reason']}" for one in registered["comparisons"]}
-    return [reason for reason in registered["held_back"] if reason not in of_budgets]
+    reasons = [reason for reason in registered["held_back"] if reason not in of_budgets]
+    return [*reasons, HELD_BACK] if registered["held_back"] else reasons

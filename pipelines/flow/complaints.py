@@ -66,7 +66,10 @@ def _reason(lines: list[str]) -> str:
     own, dvc = lines[:end], [_DVC_FAILED.sub("", line) for line in lines[end:]]
     for line in dvc:
         if killed := _KILLED.match(line):
-            return f"{killed[1]} was killed; often the machine has run out of memory"
+            return (
+                f"{killed[1]} was killed; often the machine has run out of memory. The next run "
+                "goes on where this one stopped"
+            )
     if _TRACEBACK in own:
         after = len(own) - own[::-1].index(_TRACEBACK)
         message = list(dropwhile(lambda line: line.startswith(" "), own[after:]))

@@ -60,11 +60,11 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         lines: dict[str, int] = {}
         for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if (first := lines.setdefault(str(key.value), line)) != line:
-                raise yaml.YAMLError(
-                    f"{key.value} is given twice, in lines {first} and {line}; expected it once"
-                )
+            name, line = str(key.value), key.start_mark.line + 1
+            if (first := lines.get(name)) is not None:
+                where = f"line {line}" if first == line else f"lines {first} and {line}"
+                raise yaml.YAMLError(f"{name} is given twice, in {where}; expected it once")
+            lines[name] = line
         return super().construct_mapping(node, deep)
 
 

@@ -136,6 +136,7 @@ def render(inputs: Inputs) -> str:
             "title": registered.title(inputs.registered),
             "rows": registered.rows(inputs.registered),
         },
+        held_back=registered.HELD_BACK,
         commit=_commit(),
         packages={"Python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         tracking_uri=_shown_uri(tracking.uri()),

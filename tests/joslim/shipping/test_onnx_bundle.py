@@ -84,7 +84,7 @@ def test_what_cannot_be_written_leaves_nothing_behind(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = with_budget(load(bundle.parent / "model"))
-    with pytest.raises(ExportError, match="exists already; expected a folder that can be made"):
+    with pytest.raises(ExportError, match="exists already; remove it, or choose another name"):
         export_onnx(model, bundle)
     monkeypatch.setattr(onnx_bundle, "TOLERANCE", -1.0)
     with pytest.raises(ExportError, match="configuration 'w-0': ONNX Runtime differs from PyTorch"):

@@ -55,5 +55,7 @@ def test_a_loss_above_that_of_a_guess_is_doubted() -> None:
     doubt = doubt_of_loss(32.0, run.guess_loss, run.config)
     assert doubt is not None
     assert doubt.startswith("the loss is 32, and 2.3 is that of a guess")
-    assert "learning_rate is 0.05 and batch_size is 8" in doubt
-    assert doubt_of_loss(math.nan, run.guess_loss, run.config) is not None
+    assert "learning_rate is 0.05 and batch_size is 8: lower the rate" in doubt
+    assert "lower the rate" in str(doubt_of_loss(math.nan, run.guess_loss, run.config))
+    at_its_start = doubt_of_loss(2.38, run.guess_loss, run.config)
+    assert str(at_its_start).endswith(": try a higher rate, or a lower one, or train longer")

@@ -56,7 +56,8 @@ def test_lines_and_progress_of_a_stage_are_told_apart(project: Project) -> None:
         ("echo note >&2", "note\nfailed to run: ./stage prepare data/prepared, exited with 1"),
         (
             "kill -9 $$",
-            "./stage prepare data/prepared was killed; often the machine has run out of memory",
+            "./stage prepare data/prepared was killed; often the machine has run out of memory. "
+            "The next run goes on where this one stopped",
         ),
     ],
 )

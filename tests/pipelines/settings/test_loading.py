@@ -32,6 +32,7 @@ def file(tmp_path: Path) -> Path:
     [
         ("", "params.yaml is empty; expected the sections seed, data, network"),
         ("[1, 2]", "params.yaml: the file is [1, 2]; expected keys with values"),
+        ("b: {c: 1, c: 2}", "c is given twice, in line 1; expected it once"),
         ("a: 1\nb: {c: 1,\n c: 2}", "c is given twice, in lines 2 and 3; expected it once"),
         (
             TEXT.replace(BUDGETS, "budgets: {Tiny_1: {macs: 50%}}\n"),
