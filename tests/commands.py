@@ -12,6 +12,7 @@ NOT_RUN = {
     r"(dask |\w+=\S+ dask |DASK_SCHEDULER)": "waits for other machines; see test_cluster.py",
     r"python -m pipelines\.tune$": "test_pipeline.py runs it where a search goes on",
     r"(export MLFLOW_TRACKING_URI|mlflow models serve|curl )": "waits; see test_served.py",
+    r"joslim rollback\b": "there is no run before the first; test_taking_over.py goes back",
     r"joslim profile\b": "the small run has fewer than the eight configurations that it needs",
     r"(python run\.py --profile|cp pi5\.json|.*latency@pi5)": "of a device that is not here; "
     "test_pipeline.py has a made-up one",

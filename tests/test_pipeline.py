@@ -290,7 +290,7 @@ def test_a_trial_that_diverges_is_worth_nothing(checkout: Checkout, fashion_mnis
         (
             "data.source",
             "cifar10",
-            "batches.meta.txt cannot be read: No such file or directory; unp",
+            "batches.meta.txt: No such file or directory; unpack",
         ),
         ("data.path", "/nowhere", "data.path: /nowhere holds neither train-images-idx3-ubyte nor"),
         ("training.epochs", "many", "training.epochs is 'many'; input should be a valid integer"),

@@ -39,7 +39,7 @@ def _offline(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     ("name", "weights", "message"),
     [
         ("resnet19", None, r"timm has no network 'resnet19'; the closest are resnet18, "),
-        ("hf-hub:a/b", None, r"timm has no network 'hf-hub:a/b'; timm\.list_models\(\) names all"),
+        ("hf-hub:a/b", None, r"network is 'timm:hf-hub:a/b'; expected a name of timm's own"),
         ("resnet18", "V1", r"no weights 'V1' for 'resnet18'; it has a1_in1k, .*give a file"),
         ("resnet18", "nothing.pth", r"weights 'nothing\.pth' cannot be read"),
     ],
