@@ -1,5 +1,6 @@
 """Operations that take a tensor apart, put tensors together, or keep one number of many."""
 
+import operator
 from typing import Any
 
 from torch import fx
@@ -142,8 +143,10 @@ def extremum(walk: Walk, node: fx.Node) -> Value:
         return reduced
     dim: Any = argument(node, 1, "dim")
     if moves(walk.axes(source_of(node))[dim]):
-        used = [user.args[1] for user in node.users if len(user.args) > 1 and user.users]
-        if len(used) < len(node.users) or not {0, "values"}.issuperset(used):
+        used = [user for user in node.users if user.users or user.op == "output"]
+        if not all(user.target in (operator.getitem, getattr) for user in used) or not all(
+            user.args[1] in (0, "values") for user in used
+        ):
             raise Unfollowed("looks up at which of the channels it is")
     return (reduced, reduced)
 

@@ -76,7 +76,9 @@ def test_images_that_are_not_long_are_resized_as_a_whole():
 
 
 def test_a_long_image_takes_no_more_memory_than_a_square_one():
-    square(Image.new("L", (2_000_000, 1)), 224)
+    seen = square(Image.new("L", (2_000_000, 1), 200), 224)
+    assert seen.shape == (1, 224, 224)
+    assert (seen == 200).all()
 
 
 def test_memory_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch):

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from between import build
+from between import Between, build
 from torch import Tensor, nn
 
 import joslim
@@ -34,6 +34,11 @@ def _list_of_chunks(m: nn.Module, x: Tensor) -> Tensor:
 def _halves_by_size(m: nn.Module, x: Tensor) -> Tensor:
     first, second = x.split(x.shape[1] // 2, 1)
     return torch.max(first, second)
+
+
+def _largest(x: Tensor) -> Tensor:
+    values, _ = x.max(1, keepdim=True)
+    return x * values
 
 
 LAYERS = {
@@ -70,6 +75,10 @@ FUNCTIONS = {
     "largest of channels": (lambda m, x: x * torch.max(x, 1, keepdim=True)[0], None),
     "largest of channels by name": (lambda m, x: x * x.min(1, keepdim=True).values, None),
     "largest of all": (lambda m, x: x * x.max(), None),
+    "largest of channels, its place unused": (lambda m, x: _largest(x), None),
+    "functional pixel shuffle": (
+        lambda m, x: F.pixel_unshuffle(F.pixel_shuffle(x, 2), downscale_factor=2), None,
+    ),
     "larger of two": (lambda m, x: torch.max(x, 0.5 - x), None),
     "chosen by a comparison": (lambda m, x: torch.where(x > 0, x, x * 0.1), None),
     "a comparison": (lambda m, x: (x > 0.5).float() - 0.5, None),
@@ -122,6 +131,20 @@ def test_the_place_of_a_channel_is_not_followed():
     network = build(lambda m, x: x * torch.max(x, 1, keepdim=True)[1])
     reason = "node 'max_1' (max) looks up at which of the channels it is"
     assert network.space.groups[0].frozen == reason
+
+
+class Squashed(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * x.sigmoid()
+
+
+def test_a_leaf_that_works_element_by_element_is_followed():
+    torch.manual_seed(0)
+    model = Between(lambda m, x: m.layers[0](x), Squashed())
+    network = joslim.slimmable(model, torch.randn(2, 3, 6, 6), leaves=(Squashed,))
+    assert [node.target for node in network.trace.graph.nodes].count("layers.0") == 1
+    assert [group.frozen for group in network.space.groups] == [None, None]
+    network.verify()
 
 
 def test_pooling_that_takes_channels_for_positions_is_not_followed():
